@@ -1,0 +1,65 @@
+# `make` alone lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV   ?= .venv
+README ?= README.md
+OUT    ?= out
+DATA   ?= $(or $(TTL_NB_REAL_DATA),../shared/data)
+ONLY   ?=
+BIN    := $(VENV)/bin
+
+# One intra-op thread a process, parallelism across processes; no window for a plot.
+export OMP_NUM_THREADS = 1
+export MPLBACKEND = agg
+
+.PHONY: help install test slow sync readme demo clean
+
+help: ## list these targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
+
+install: $(VENV)/.installed ## create .venv and install the package with what the tests use (PYTHON=python3)
+
+$(VENV)/.installed: settings.ini setup.py pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install $(if $(wildcard $@),--quiet,--progress-bar on) -e '.[dev]'
+	touch $@
+
+test: ## everything CI checks; ONLY=nbs/data/30_domain.ipynb or ONLY=tests/test_floors.py runs one
+	@VENV=$(VENV) $(PYTHON) tests/run.py $(ONLY)
+
+slow: install ## the notebook cells and tests marked slow
+	PATH="$(CURDIR)/$(BIN):$$PATH" nbdev-test --n-workers 2 --flags slow
+	$(BIN)/pytest -m slow || [ $$? = 5 ]  # 5: there are none
+
+sync: install ## clean the notebooks and export them to ttl_nb/
+	PATH="$(CURDIR)/$(BIN):$$PATH"; nbdev-clean && nbdev-export
+
+readme: install ## write README.md from nbs/index.ipynb
+	$(BIN)/jupyter nbconvert --log-level ERROR --to markdown --stdout nbs/index.ipynb \
+	  --RegexRemovePreprocessor.enabled=True --RegexRemovePreprocessor.patterns='^#\|\s*hide' \
+	  | awk '/^```/ {if (!code && $$0 == "```") $$0 = "```python"; code = !code} !/^#\|/' | cat -s > $(README)
+
+# Until the package brings its own teaching images: three sources (four pretrainings each) and one target of real
+# radiographs, in the folders of DATA, compared into OUT/study (report.html, results.parquet).
+# On 2 cores: ten minutes for the pretrainings and fifteen for the study, which goes on where it was stopped.
+demo: $(OUT)/natural-3.safetensors $(OUT)/knee-3.safetensors $(OUT)/chest-3.safetensors ## sources, freezing plans and training-set sizes compared on real radiographs (DATA=…, OUT=out)
+	$(BIN)/ttl-nb study --target $(DATA)/chest_kermany/labels.csv \
+	  --source 'natural=$(OUT)/natural-*.safetensors' --source 'knee=$(OUT)/knee-*.safetensors' \
+	  --source 'chest=$(OUT)/chest-*.safetensors' --source none --n-train 50 --n-train 100 --n-train 200 \
+	  --freezing head --freezing full --freezing gradual --seeds 12 --image-size 64 --folder $(OUT)/study
+
+natural_data = natural_cifar10
+knee_data    = knee_oai
+chest_data   = chest_nih
+$(OUT)/%-3.safetensors: | install
+	mkdir -p $(OUT)
+	$(BIN)/ttl-nb pretrain $(DATA)/$($*_data)/labels.csv --out $(OUT)/$*.safetensors \
+	  --max-images 662 --seeds 4 --image-size 64
+
+clean: ## remove what tests and builds leave behind (not .venv, not OUT)
+	rm -rf build dist *.egg-info _proc _docs .pytest_cache .hypothesis
+	find nbs ttl_nb tests -name __pycache__ -o -name .ipynb_checkpoints | xargs -r rm -rf

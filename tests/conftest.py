@@ -1,0 +1,14 @@
+"Fixtures that several test files share."
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    "Folder of the real image sets: TTL_NB_REAL_DATA, or ../shared/data beside the repository."
+    folder = Path(os.environ.get("TTL_NB_REAL_DATA") or Path(__file__).parents[1]/"../shared/data").resolve()
+    if not (folder/"chest_kermany"/"labels.csv").is_file():
+        pytest.skip(f"no real images in {folder}: set TTL_NB_REAL_DATA to the folder that holds chest_kermany, chest_nih, knee_oai and natural_cifar10")
+    return folder
