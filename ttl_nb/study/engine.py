@@ -8,7 +8,7 @@ Docs: https://ttl-nb.github.io/ttl_nb/study/engine.html.md"""
 __all__ = ['ENGINES', 'run_inline', 'run_processes', 'engine_named']
 
 # %% ../../nbs/study/30_engine.ipynb #866cc65a
-import os
+import os, threading, time
 from concurrent.futures import as_completed
 from typing import Callable, Iterable
 
@@ -32,8 +32,13 @@ _ENV = dict(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", 
             PYTHONWARNINGS="ignore::FutureWarning")
 _prepared = None
 
+def _leave_with(parent:int):
+    while os.getppid() == parent: time.sleep(.5)
+    os._exit(1)
+
 def _start_worker(prepare):
     global _prepared
+    threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
     _prepared = prepare()
 
 def _do(work, piece): return work(_prepared, piece)

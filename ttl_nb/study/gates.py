@@ -50,6 +50,32 @@ def frozen_stood_still(
     return Gate("frozen tensors did not move", not parts, " and ".join(parts) + " moved" if parts else "none moved")
 
 # %% ../../nbs/study/15_gates.ipynb #e61e74fb
+def _half_cosine(start, end, x): return start + (1 + np.cos(np.pi*(1 - x)))*(end - start)/2
+
+def _expected(recipe:Recipe, x:np.ndarray)->tuple[np.ndarray,np.ndarray]:
+    "Share of the largest rate, and momentum, at shares `x` of one cycle."
+    p = recipe.pct_start
+    up, down = np.clip(x/p, 0, 1), np.clip((x - p)/(1 - p), 0, 1)
+    if recipe.schedule == "one_cycle":
+        return (np.where(x < p, _half_cosine(1/25, 1, up), _half_cosine(1, 1e-5, down)),
+                np.where(x < p, _half_cosine(.95, .85, up), _half_cosine(.85, .95, down)))
+    return (_half_cosine(1, 1e-5, x) if recipe.schedule == "cosine" else np.ones_like(x)), np.full_like(x, .9)
+
+def _wrong_rates(recipe:Recipe, lr:np.ndarray, mom:np.ndarray, steps:int)->list[str]:
+    "What is wrong with the rates (n,3) and the momentum (n,) of a run that was to have so many steps."
+    x = np.arange(len(lr))/steps*len(FreezingPlan(recipe.freezing).cycles) % 1
+    rate, momentum = _expected(recipe, x)
+    top = lr[:,-1].max()/rate.max() if recipe.max_lr == "find" else recipe.max_lr
+    groups = recipe.lr_ratio**np.arange(-2., 1)
+    found = [] if np.allclose(lr/lr[:,-1:], groups, rtol=1e-3) else [f"group rates are {np.round(lr[0]/lr[0,-1], 4).tolist()} of the head's instead of {np.round(groups, 4).tolist()}"]
+    if recipe.schedule == "plateau":
+        drops = lr[1:,-1]/lr[:-1,-1]
+        if not np.all(np.isclose(drops, 1) | np.isclose(drops, .1, rtol=1e-3)): found.append("the rate changed by another factor than a tenth")
+    elif not np.allclose(lr[:,-1], top*rate, rtol=2e-2, atol=1e-3*top): found.append(f"the learning rate did not follow {recipe.schedule}")
+    if not np.allclose(mom, momentum, atol=5e-3): found.append(f"momentum stayed within {np.ptp(mom):.3f}" if np.ptp(mom) < .05 < np.ptp(momentum) else "momentum did not follow the schedule")
+    return found
+
+# %% ../../nbs/study/15_gates.ipynb #eb53bd66
 def scheduled_as_said(
     run:Run, # A finished run
 )->Gate:
@@ -57,13 +83,7 @@ def scheduled_as_said(
     name = "rates and momentum followed the schedule"
     if is_converged_probe(run.recipe): return Gate(name, True, "no schedule: the head was solved for")
     lr, mom = [np.array(run.recording.series("batch", k)[1], float) for k in ("lr", "mom")]
-    shares = lr/lr[:,-1:]
-    expected = run.recipe.lr_ratio**np.arange(-2., 1)
-    wrong = ([f"group rates are {np.round(shares[-1], 4).tolist()} of the head's instead of {np.round(expected, 4).tolist()}"]
-             if not np.allclose(shares, expected, rtol=1e-3) else [])
-    if np.ptp(mom) < .05: wrong.append(f"momentum stayed within {np.ptp(mom):.3f}")
-    if np.ptp(lr[:,-1]) < .5*lr[:,-1].max(): wrong.append("the learning rate did not change")
-    elif np.ptp(mom) >= .05 and np.corrcoef(np.log(lr[:,-1]), mom)[0,1] > 0: wrong.append("momentum rose with the learning rate")
+    wrong = _wrong_rates(run.recipe, lr, mom, run.facts["steps"])
     return Gate(name, not wrong, "; ".join(wrong) or f"rate {lr[:,-1].min():.1g} to {lr[:,-1].max():.1g}, momentum {mom.min():.2f} to {mom.max():.2f}")
 
 def opened_as_planned(
@@ -72,12 +92,12 @@ def opened_as_planned(
     "Did stages open where the freezing plan says?"
     name = "stages opened as planned"
     if is_converged_probe(run.recipe): return Gate(name, True, "head alone")
-    steps = len(run.recording.series("batch", "loss")[0])
-    seen = [(s/steps, lowest) for s,lowest in zip(*run.recording.series("phase", "lowest"))]
-    planned = FreezingPlan(run.recipe.freezing).phases
-    right = len(seen) == len(planned) and all(a[1] == b[1] and abs(a[0] - b[0]) < 1/steps + 1e-6 for a,b in zip(seen, planned))
-    said = ", ".join(f"{lowest} from {100*f:.0f} %" for f,lowest in seen)
-    return Gate(name, right, said if right else f"{said} instead of " + ", ".join(f"{s} from {100*f:.0f} %" for f,s in planned))
+    r, n, done = run.recipe, run.facts["steps"], len(run.recording.series("batch", "loss")[0])
+    seen = [(s/n, tuple(stages)) for s,stages in zip(*run.recording.series("phase", "learning"))]
+    planned = [p for p in FreezingPlan(r.freezing, r.batch_norm, run.facts["epochs"]).phases if p[0]*n < done]
+    right = len(seen) == len(planned) and all(a[1] == b[1] and abs(a[0] - b[0]) < 1/n + 1e-6 for a,b in zip(seen, planned))
+    said = lambda phases: ", ".join(f"{'+'.join(stages)} from {100*f:.0f} %" for f,stages in phases)
+    return Gate(name, right, said(seen) if right else f"{said(seen)} instead of {said(planned)}")
 
 # %% ../../nbs/study/15_gates.ipynb #4ca5ea99
 RUN_GATES = (evaluated_is_trained, frozen_stood_still, scheduled_as_said, opened_as_planned)

@@ -21,7 +21,7 @@ from ..train.fit import Run
 from ..train.recording import Recording, from_dict, to_dict
 
 # %% ../../nbs/study/20_store.ipynb #cd4dc379
-COLUMNS = dict(recipe_id="TEXT PRIMARY KEY", source="TEXT", checkpoint="TEXT", n_train="INT", freezing="TEXT", seed="INT",
+COLUMNS = dict(recipe_id="TEXT PRIMARY KEY", source="TEXT", init="TEXT", checkpoint="TEXT", n_train="INT", freezing="TEXT", seed="INT",
                auc="REAL", auc_low="REAL", auc_high="REAL", accuracy="REAL", seconds="REAL", trained="TEXT", recipe="TEXT", facts="TEXT")
 
 def run_row(
@@ -30,7 +30,7 @@ def run_row(
 )->dict: # One value for each of `COLUMNS`
     "A run as a row of the index."
     r, ci = run.recipe, run.auc_ci
-    return dict(recipe_id=r.id, source=r.source, checkpoint=r.checkpoint_hash, n_train=r.n_train, freezing=r.freezing, seed=seed,
+    return dict(recipe_id=r.id, source=r.source, init=r.init, checkpoint=r.checkpoint_hash, n_train=r.n_train, freezing=r.freezing, seed=seed,
                 auc=ci.estimate, auc_low=ci.low, auc_high=ci.high, accuracy=run.accuracy, seconds=round(run.seconds, 3),
                 trained=run.facts["trained"], recipe=json.dumps(asdict(r)), facts=json.dumps(run.facts))
 

@@ -8,44 +8,59 @@ Docs: https://ttl-nb.github.io/ttl_nb/study/study.html.md"""
 __all__ = ['make_grid', 'Study']
 
 # %% ../../nbs/study/10_study.ipynb #75412667
-import json, sys
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+import json
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Callable
 
-import numpy as np
-import pandas as pd
-
 from ..data.domain import Domain
-from ..data.pixels import cache_folder, load_pixels
+from ..data.pixels import load_pixels
 from ..data.subset import draw_subset
-from ..analysis.baselines import thumbnail_scores, thumbnails
-from ..errors import InputError, check_number
-from ..models.checkpoint import Checkpoint
+from ..errors import InputError, check_choice, check_number
+from ..models.stages import check_init, reads_source
 from .engine import engine_named
 from .gates import Gate, GateFailed, check_run, checkpoints_differ, shuffled_labels
-from .results import Results, write_baseline, write_cases, write_study
+from .results import THUMBNAIL, Results, arm_name, write_baseline, write_cases, write_study
 from .store import Store
-from ..train.fit import bind, fit, pick_checkpoint, read_source
-from ..train.recipe import Recipe
+from ..train.fit import bind, fit, image_ids, pick_checkpoint, read_source
+from ..train.freezing import PLANS, FreezingPlan
+from ..train.recipe import Recipe, canonical
 
 # %% ../../nbs/study/10_study.ipynb #62a4c439
+def _check_twins(target:str, freezing, fields:dict):
+    "Refuse two names of one plan: stage4 and only:stage4, or stage1 and freeze_embed under one optimiser."
+    for a,b in combinations(freezing, 2):
+        x, y = (canonical(Recipe(target=target, source="any", freezing=f, **fields)) for f in (a, b))
+        if x == replace(y, freezing=a) and FreezingPlan(a).phases == FreezingPlan(b).phases:
+            raise InputError(f"`freezing` {a} and {b} are two names of one plan: give one of them")
+
+def _starts(source:str, inits:list)->list:
+    "The initialisation arms that go with a source (or with none)."
+    with_source = source != "none"
+    fit_it = [i for i in inits if reads_source(i) == with_source]
+    return fit_it or ["pretrained" if with_source else "scratch"]
+
 def make_grid(
     target:str, # Name of the target's domain
     sources, # Names of the sources; `none` for the arm without one
     n_train, # Training-set sizes
     freezing, # Freezing plans
     seeds:int, # How many seeds: 0, 1, 2 …
+    init=("pretrained", "scratch"), # Initialisation arms: those that read a source go with each of them, the others with `none`
+    none_input:str="grey", # Pixel contract of the arms without a source
     **fields, # Further fields of every recipe
 )->tuple[list[tuple[int,Recipe]], list[str]]: # Pairs (seed, recipe), and sentences that say what was left out
     "All recipes of a study, seeds outermost."
     check_number("seeds", seeds, 1, 10_000, whole=True)
-    arms = [(s, n, f) for s in sources for n in n_train for f in freezing if s != "none" or f in ("head", "full")]
+    for f in freezing: check_choice("freezing", f, PLANS)
+    _check_twins(target, freezing, fields)
+    for i in init: check_init(i)
+    arms = [(s, n, f, i) for s in sources for i in _starts(s, init) for n in n_train for f in freezing if s != "none" or f in ("head", "full")]
     left_out = [f"source none has no `{f}`: without pretrained stages there is nothing to open or to keep"
                 for f in freezing if "none" in sources and f not in ("head", "full")]
-    recipes = [(seed, Recipe(target=target, source=s, n_train=n, freezing=f, seed=seed, **fields))
-               for seed in range(seeds) for s,n,f in arms]
+    recipes = [(seed, Recipe(target=target, source=s, n_train=n, freezing=f, init=i, seed=seed, **fields | (dict(input=none_input) if s == "none" else {})))
+               for seed in range(seeds) for s,n,f,i in arms]
     return recipes, left_out
 
 # %% ../../nbs/study/10_study.ipynb #14b02126
@@ -75,14 +90,17 @@ class Study:
         n_train=(50, 100, 200), # Training-set sizes
         freezing=("head", "full", "gradual"), # Freezing plans
         seeds:int=10, # How many seeds
+        init=("pretrained", "scratch"), # Initialisation arms
         folder:str|Path="study", # Where results are kept; a study that was interrupted goes on there
         **fields, # Further fields of every recipe, such as `image_size`
     ):
         self.target, self.folder, self.fields = target, Path(folder), fields
         self.n_train, self.freezing, self.seeds = _unique("n_train", n_train), _unique("freezing", freezing), seeds
-        self.names = _unique("sources", sources)
         self.sources = {name: read_source(s) for name,s in sources.items() if name != "none"}
-        grid, self.left_out = make_grid(target.name, self.names, self.n_train, self.freezing, seeds, **fields)
+        grid, self.left_out = make_grid(target.name, _unique("sources", sources), self.n_train, self.freezing, seeds, _unique("init", init),
+                                        _none_input(self.sources), **fields)
+        if THUMBNAIL in self.sources: raise InputError(f"a source cannot be called '{THUMBNAIL}': that is the baseline's name; choose another")
+        self.names = list(dict.fromkeys(arm_name(r.source, r.init) for _,r in grid))
         if not grid: raise InputError("this study has no runs: source none alone goes with the plans head and full")
         self._check_sources(grid[0][1])
         self.grid = [(seed, bind(r, target, pick_checkpoint(r, self.sources))) for seed,r in grid]
@@ -100,18 +118,25 @@ def _unique(parameter:str, values)->list:
     return values
 
 # %% ../../nbs/study/10_study.ipynb #4b691676
+def _none_input(sources:dict)->str:
+    "The pixel contract of the arms without a source: that of the imported weights in the study, if there are any."
+    found = {c.input: name for name,checkpoints in sources.items() for c in checkpoints if c.input != "grey"}
+    if len(found) > 1: raise InputError(f"sources {' and '.join(found.values())} read pixels differently ({' and '.join(found)}): "
+                                        "no arm without a source can be compared with both; make two studies")
+    return next(iter(found), "grey")
+
 def _check_sources(self, recipe:Recipe):
-    owners = {}
+    owners, own = {}, set(image_ids(self.target.items["file"])) if self.sources else set()
     for name,found in self.sources.items():
         for c in found:
             if (other := owners.setdefault(c.hash, name)) != name or sum(x.hash == c.hash for x in found) > 1:
                 raise InputError(f"source '{name}' holds the same weights twice ('{c.file}')" if other == name else
                                  f"sources '{other}' and '{name}' are the same weights ('{c.file}')")
-            if c.image_size != recipe.image_size:
+            if c.image_size and c.image_size != recipe.image_size:
                 raise InputError(f"source '{name}' was trained at {c.image_size} pixels, but `image_size` is {recipe.image_size}: "
                                  "pretrain it at that size, or study that one")
-            if c.domain_hash == self.target.hash:
-                raise InputError(f"source '{name}' was trained on the target's own images ('{c.file}')")
+            if seen := own & set(c.images):
+                raise InputError(f"source '{name}' was trained on {len(seen)} of the target's own images ('{c.file}')")
 
 def _check_sizes(self):
     draws = {(r.subset_seed, n) for _,r in self.grid for n in [max(self.n_train)]}
@@ -130,6 +155,7 @@ def _run(self,
     "Do every run that is missing, then the gates and the baseline."
     do, store = engine_named(engine, workers), Store(self.folder)
     load_pixels(self.target, self.image_size)
+    for stale in ("gates.json", "baseline.npz"): (self.folder/stale).unlink(missing_ok=True)
     write_study(self, command); write_cases(self)
     done = store.ids()
     missing, n = [(seed, r) for seed,r in self.grid if r.id not in done], len(self.grid)
@@ -151,7 +177,7 @@ def _gates(self)->list[Gate]:
     trained = store.table().set_index("recipe_id")["trained"]
     found = [checkpoints_differ({i: w for i,w in trained.items() if i in own})]
     if not self.target.multi_label:
-        recipe = replace(next(r for _,r in self.grid if r.n_train == min(self.n_train)), freezing="head", head_solver="lbfgs", checkpoint_hash="")
+        recipe = replace(next(r for _,r in self.grid if r.n_train == min(self.n_train)), freezing="head", head_solver="lbfgs", tta=1, checkpoint_hash="")
         found.append(shuffled_labels(recipe, self.target, self.sources, load_pixels(self.target, self.image_size)))
     (self.folder/"gates.json").write_text(json.dumps([asdict(g) for g in found], indent=1))
     if failed := [g for g in found if not g.passed]: raise GateFailed(f"gate '{failed[0].name}' failed: {failed[0].found}")
