@@ -28,7 +28,7 @@ def cli(*words)->list[str]: return [sys.executable, "-c", "from ttl_nb.cli impor
 
 def study(table:Path, folder:Path, engine:str)->list[str]:
     return cli("study", "--target", table, "--source", "none", "--freezing", "full", "--freezing", "head", "--n-train", 20,
-               "--n-train", 40, "--seeds", 6, "--epochs", 12, "--image-size", 32, "--engine", engine, "--workers", 2,
+               "--seeds", 5, "--epochs", 8, "--image-size", 32, "--engine", engine, "--workers", 2,
                "--folder", folder, "--json", folder.with_suffix(".json"))
 
 
@@ -66,10 +66,26 @@ def uninterrupted(table, tmp_path_factory)->pd.DataFrame:
 def test_killed_study_goes_on(engine, table, uninterrupted, tmp_path):
     folder = tmp_path/"study"
     finished = kill_when_begun(study(table, folder, engine), folder)
-    assert 0 < len(finished) < 24
+    assert 0 < len(finished) < 10
     times = {i: (folder/"runs"/f"{i}.npz").stat().st_mtime_ns for i in finished}
     subprocess.run(study(table, folder, engine), env=ENV, check=True, stdout=subprocess.DEVNULL)
     again = {i: (folder/"runs"/f"{i}.npz").stat().st_mtime_ns for i in finished}
     assert again == times, "finished runs were repeated"
-    assert len(list((folder/"runs").glob("*.npz"))) == 24 and not list((folder/"runs").glob(".*"))
+    assert len(list((folder/"runs").glob("*.npz"))) == 10 and not list((folder/"runs").glob(".*"))
     pd.testing.assert_frame_equal(rows(folder), uninterrupted)
+
+
+def test_workers_leave_when_their_study_is_killed(table, tmp_path):
+    "Only the driver is killed; its workers must not stay behind with their memory."
+    process = subprocess.Popen(study(table, tmp_path/"study", "processes"), env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while len(list((tmp_path/"study"/"runs").glob("*.npz"))) < 2: time.sleep(.05); assert process.poll() is None
+    workers = [int(p) for t in Path(f"/proc/{process.pid}/task").iterdir() for p in (t/"children").read_text().split()]
+    process.kill(); process.wait()
+    until = time.monotonic() + 15
+    while any(_runs(p) for p in workers) and time.monotonic() < until: time.sleep(.1)
+    assert len(workers) >= 2 and not any(_runs(p) for p in workers)
+
+
+def _runs(pid:int)->bool:
+    try: return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError: return False
