@@ -54,8 +54,8 @@ def _unscaled(model, scaler:StandardScaler)->tuple:
     b = model.intercept_ if scaler.mean_ is None else model.intercept_ - w @ scaler.mean_
     return (np.vstack([np.zeros_like(w), w]), np.concatenate([[0.], b])) if len(w) == 1 else (w, b)
 
-def _solve(x:np.ndarray, y:np.ndarray, folds:list, strength:float|None):
-    options = dict(solver="lbfgs", max_iter=1000, tol=1e-5)
+def _solve(x:np.ndarray, y:np.ndarray, folds:list, strength:float|None, balanced:bool=False):
+    options = dict(solver="lbfgs", max_iter=1000, tol=1e-5, class_weight="balanced" if balanced else None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -69,6 +69,7 @@ def fit_probe(
     patients:np.ndarray, # (n,) who each image belongs to
     strength:float=None, # C, larger is weaker regularisation; `None`: by inner cross-validation
     seed:int=0, # Shuffles the patients of the inner folds
+    balanced:bool=False, # Does every class weigh the same in the loss, whatever its share of the images?
     standardise:bool=True, # Bring each feature to mean 0 and standard deviation 1 first?
 )->Probe: # The linear head
     "Fit a linear head to convergence."
@@ -77,7 +78,7 @@ def fit_probe(
     columns = labels.T.astype(int) if labels.ndim == 2 else [labels]
     folds = [] if strength else [inner_folds(y, patients, seed) for y in columns]
     for i,y in enumerate(columns):
-        model = _solve(x, y, folds[i] if folds else [], strength)
+        model = _solve(x, y, folds[i] if folds else [], strength, balanced)
         found.append((*_unscaled(model, scaler), float(np.ravel(model.C_ if hasattr(model, "C_") else model.C)[0])))
     w, b, c = zip(*found)
     if labels.ndim == 2: w, b = [np.stack([wi[1] for wi in w])], [np.array([bi[1] for bi in b])]

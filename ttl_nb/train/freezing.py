@@ -24,14 +24,24 @@ def multipliers(
     return {s: ratio**(i-len(GROUPS)+1) for i,group in enumerate(GROUPS) for s in group}
 
 # %% ../../nbs/train/20_freezing.ipynb #c984bb43
+def _above(stage:str)->tuple: return STAGES[STAGES.index(stage):]
+
 _PHASES = {
-    "head": ((0., "head"),),
-    **{s: ((0., s),) for s in ("stage4", "stage3", "stage2", "stage1")},
-    "full": ((0., "stem"),),
-    "gradual": ((0., "head"), (.1, "stage3"), (.2, "stem"))}
+    "head": ((0., ("head",)),),
+    **{s: ((0., _above(s)),) for s in ("stage4", "stage3", "stage2", "stage1")},
+    "full": ((0., STAGES),),
+    "gradual": ((0., ("head",)), (.1, _above("stage3")), (.2, STAGES)),
+    "gradual:epoch": None,
+    "lp_ft": ((0., ("head",)), (.5, STAGES)),
+    **{f"only:{s}": ((0., (s, "head")),) for s in STAGES[:-1]},
+    "freeze_embed": ((0., _above("stage1")),)}
 
 PLANS = tuple(_PHASES)
 BATCH_NORM = ("frozen", "eval", "live")
+
+def _one_a_time(epochs:int)->tuple:
+    "The head in the first epoch, one more stage in each epoch after it."
+    return tuple((i/epochs, STAGES[-1-i:]) for i in range(min(epochs, len(STAGES))))
 
 # %% ../../nbs/train/20_freezing.ipynb #64054c6c
 @dataclass(frozen=True)
@@ -39,6 +49,7 @@ class FreezingPlan:
     "Which stage learns when."
     name:str # One of `PLANS`
     batch_norm:str="frozen" # One of `BATCH_NORM`
+    epochs:int=10 # Epochs of the training; `gradual:epoch` needs to know
 
     def __post_init__(self):
         check_choice("freezing", self.name, PLANS)
@@ -46,25 +57,27 @@ class FreezingPlan:
 
     @property
     def phases(self)->tuple:
-        "Pairs (fraction of all steps in [0,1), lowest stage that learns from there on)."
-        return _PHASES[self.name]
+        "Pairs (fraction of all steps in [0,1), stages that learn from there on)."
+        return _PHASES[self.name] or _one_a_time(self.epochs)
 
-    def lowest(self,
+    @property
+    def cycles(self)->tuple[float,...]:
+        "Fractions of all steps at which the schedule starts anew."
+        return (0., .5) if self.name == "lp_ft" else (0.,)
+
+    def trainable(self,
         fraction:float=1., # Share of all optimiser steps already done, in [0,1]
-    )->str: # Name of the lowest stage that learns there
-        "The lowest stage that learns at a point of the training."
-        return [stage for start,stage in self.phases if start <= fraction + 1e-9][-1]
-
-    def trainable(self, fraction:float=1.)->tuple[str,...]:
-        "The stages that learn at a point of the training, in order."
-        return STAGES[STAGES.index(self.lowest(fraction)):]
+    )->tuple[str,...]: # Names of stages, in order
+        "The stages that learn at a point of the training."
+        return [stages for start,stages in self.phases if start <= fraction + 1e-9][-1]
 
     def frozen(self, fraction:float=1.)->tuple[str,...]:
         "The stages that do not learn at a point of the training, in order."
-        return STAGES[:STAGES.index(self.lowest(fraction))]
+        return tuple(s for s in STAGES if s not in self.trainable(fraction))
 
     def statistics_fixed(self, fraction:float=1.)->tuple[str,...]:
         "The stages whose BatchNorm statistics are fixed at a point of the training."
+        if self.name == "lp_ft" and self.batch_norm != "live": return STAGES
         return dict(frozen=self.frozen(fraction), eval=STAGES, live=())[self.batch_norm]
 
     def affine_fixed(self, fraction:float=1.)->tuple[str,...]:
