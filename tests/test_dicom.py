@@ -637,7 +637,11 @@ def test_warnings_stay_off_the_terminal(f, tmp_path):
     cut = tmp_path/"cut.dcm"
     write(cut, _textured(), u.JPEG2000Lossless)
     cut.write_bytes(cut.read_bytes()[:-30])
-    r = subprocess.run([sys.executable, "-W", "always", "-c", code, f, cut], capture_output=True, text=True)
+    spoilt = tmp_path/"spoilt.dcm"
+    data = bytearray(write(spoilt, _textured(), u.JPEG2000Lossless, BitsStored=12).read_bytes())
+    data[-300:-100] = bytes(200)
+    spoilt.write_bytes(data)
+    r = subprocess.run([sys.executable, "-W", "always", "-c", code, f, cut, spoilt], capture_output=True, text=True)
     assert (r.returncode, r.stdout, r.stderr) == (0, "", "")
 
 

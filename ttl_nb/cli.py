@@ -174,14 +174,15 @@ def results_table(
     results, # `Results` of a study
 )->Table: # For a terminal
     "Mean AUC of every arm with its interval, and the difference to the thumbnail."
-    table = Table("N", "source", "plan", "AUC [95 %]", "SD", "seeds", "over the thumbnail [95 %]", box=None, header_style="bold")
+    table = Table("N", "source", "plan", "AUC [95 %]", "seeds", "over the thumbnail", box=None, header_style="bold", pad_edge=False)
     last = None
     for r in results.summary().to_dict("records"):
-        if last not in (None, r["n_train"]): table.add_section()
+        if last not in (None, r["n_train"]): table.add_row()
         over = "" if r.get("over_thumbnail", float("nan")) != r.get("over_thumbnail") else f"{r['over_thumbnail']:+.3f} [{r['over_low']:+.3f}, {r['over_high']:+.3f}]"
         table.add_row(str(r["n_train"]) if r["n_train"] != last else "", _escape(r["source"]), r["freezing"],
-                      f"{r['auc']:.3f} [{r['low']:.3f}, {r['high']:.3f}]", f"{r['sd']:.3f}", str(r["seeds"]), over)
+                      f"{r['auc']:.3f} [{r['low']:.3f}, {r['high']:.3f}]", str(r["seeds"]), over)
         last = r["n_train"]
+    for column in table.columns: column.no_wrap = True
     return table
 
 # %% ../nbs/60_cli.ipynb #701a1d55

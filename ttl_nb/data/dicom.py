@@ -236,6 +236,7 @@ def _decode(ds, frame:int):
     except NotImplementedError as e: raise InputError(_undecodable(uid, bits, [])) from e
     if decoder.is_native: _check_length(ds)
     plugins = [""] if decoder.is_native else [p for p in PLUGINS if p in decoder.available_plugins]
+    plugins = [p for p in plugins if p != "gdcm"] or plugins
     if not plugins: raise InputError(_undecodable(uid, bits, []))
     swap = not uid.is_little_endian and bits <= 8 and "PixelData" in ds and ds["PixelData"].VR == "OW"
     for plugin in plugins:

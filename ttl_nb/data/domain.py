@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
+from .dicom import split_frame
 from ..errors import InputError, some
 
 # %% ../../nbs/data/30_domain.ipynb #0d428a1b
@@ -96,7 +97,7 @@ def _zero_one(items:pd.DataFrame, column:str) -> pd.Series:
 # %% ../../nbs/data/30_domain.ipynb #bdab7589
 def _check_files(items:pd.DataFrame, root:Path):
     "Every file exists and is listed once, with one label."
-    missing = [f for f in items["file"] if not os.path.isfile(f)]
+    missing = [f for f in items["file"] if not os.path.isfile(split_frame(f)[0])] # film.dcm#3: a frame of film.dcm
     if missing:
         raise InputError(f"{len(missing)} of {len(items)} files are missing "
                          f"({some([os.path.relpath(f, root) for f in missing])}) in image folder {root}: give the "
@@ -181,7 +182,7 @@ def _content_hash(items:pd.DataFrame, classes:tuple[str, ...], multi_label:bool,
     "16 hex digits that change with anything that a run could see."
     h = hashlib.sha256(json.dumps([classes, multi_label]).encode())
     rows = items.drop(columns="file").to_numpy(object).tolist()
-    for name, row, digest in zip(_relative(items, root), rows, file_digests(items["file"])):
+    for name, row, digest in zip(_relative(items, root), rows, file_digests([split_frame(f)[0] for f in items["file"]])):
         h.update(json.dumps([name, *row, digest]).encode())
     return h.hexdigest()[:16]
 
