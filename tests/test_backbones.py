@@ -153,6 +153,27 @@ def test_networks_that_are_no_chain_of_stages_are_refused(name):
     with pytest.raises(InputError, match=f"'timm/{name}' cannot be cut into stem, stage1.*take a convolutional network"): create_backbone(f"timm/{name}")
 
 
+@pytest.mark.parametrize("fault", [lambda net, x: 1.01*type(net).forward_features(net, x), lambda net, x: type(net).forward_features(net, x.square())])
+def test_stages_that_do_not_give_timms_own_features_are_refused(monkeypatch, fault):
+    "What timm says of a network is not believed, it is tried."
+    timm = pytest.importorskip("timm", reason="timm is not installed: pip install 'ttl_nb[timm]'")
+    net = timm.create_model("resnet18", in_chans=1)
+    monkeypatch.setattr(timm, "create_model", lambda *a, **k: net)
+    assert create_backbone("timm/resnet18")
+    net.forward_features = lambda x: fault(net, x)
+    with pytest.raises(InputError, match="cannot be cut"): create_backbone("timm/resnet18")
+
+
+def test_a_timm_stage_that_changes_its_input_is_refused(monkeypatch):
+    timm = pytest.importorskip("timm", reason="timm is not installed: pip install 'ttl_nb[timm]'")
+    net = timm.create_model("resnet18", in_chans=1)
+    net.layer3.insert(0, torch.nn.Hardtanh(0, .01, inplace=True))
+    monkeypatch.setattr(timm, "create_model", lambda *a, **k: net)
+    with pytest.raises(InputError, match="cannot be cut"): create_backbone("timm/resnet18")
+    net.layer3[0].inplace = False
+    assert create_backbone("timm/resnet18")
+
+
 def test_names_that_timm_does_not_know():
     pytest.importorskip("timm", reason="timm is not installed: pip install 'ttl_nb[timm]'")
     with pytest.raises(InputError, match="near it are .*timm/resnet34"): create_backbone("timm/resnet3 4")

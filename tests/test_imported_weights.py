@@ -332,7 +332,7 @@ def test_real_squeezenet_features_know_more_of_natural_images_than_random_ones(s
 
     state = from_file(squeezenet, "squeezenet1_1", "imagenet").state
     arms = {init: np.mean([accuracy(initialise(create_backbone("squeezenet1_1", input="imagenet"), init, s, state)) for s in range(n)])
-            for init, n in (("pretrained", 1), ("scratch", 3), ("mean_var", 3), ("permuted", 3))}
+            for init, n in (("pretrained", 1), ("scratch", 2), ("mean_var", 1), ("permuted", 1))}
     print({k: round(float(v), 3) for k, v in arms.items()})
-    # seen: .38 pretrained, .21 to .25 the others; chance is .1, a standard error .03
+    # seen: .38 pretrained, .21 to .27 the others; chance is .1, a standard error .03
     assert arms["pretrained"] > .3 and arms["pretrained"] > max(v for k, v in arms.items() if k != "pretrained") + .08

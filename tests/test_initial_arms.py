@@ -8,7 +8,7 @@ from ttl_nb.errors import InputError
 from ttl_nb.models.backbone import create_backbone
 from ttl_nb.models.checkpoint import state_hash
 from ttl_nb.models.initial import draw_all, initialise, reestimate_statistics
-from ttl_nb.models.stages import BACKBONES, INITS, STAGES, random_early, random_stages, reads_source
+from ttl_nb.models.stages import INITS, STAGES, random_early, random_stages, reads_source
 
 REDRAWN = ("mean_var", "mean_var_channel", "permuted")
 SMALL = ("resnet10", "squeezenet1_1", "mobilenet_v3_small")
@@ -93,8 +93,7 @@ def test_permuted_keeps_every_number_and_moves_it(name, states):
         if w.numel() > 100 and w.std(): assert (p == w).float().mean() < .1, k
 
 
-@pytest.mark.parametrize("name", [*BACKBONES])
-@pytest.mark.parametrize("input", ["grey", "imagenet"])
+@pytest.mark.parametrize("name,input", [("resnet10", "grey"), ("densenet121", "imagenet"), ("squeezenet1_1", "imagenet"), ("mobilenet_v3_small", "grey")])
 def test_gabor_changes_the_first_convolution_alone(name, input):
     gabor, scratch = [initialise(create_backbone(name, input=input), i, 3) for i in ("gabor", "scratch")]
     differ = [k for k, v in gabor.state_dict().items() if not torch.equal(v, scratch.state_dict()[k])]

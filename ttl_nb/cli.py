@@ -6,11 +6,11 @@ Docs: https://ttl-nb.github.io/ttl_nb/cli.html.md"""
 
 # %% auto #0
 __all__ = ['console', 'app', 'ImageDir', 'Label', 'Patient', 'SplitColumn', 'ImageSize', 'Backbone', 'Schedule', 'Optimiser',
-           'ClassWeights', 'Mixup', 'Workers', 'Epochs', 'SkipUnreadable', 'BodyPart', 'NoFlip', 'Sources',
+           'ClassWeights', 'Mixup', 'Workers', 'Epochs', 'SkipUnreadable', 'BodyPart', 'NoFlip', 'Sources', 'Input',
            'parse_sources', 'pretrain', 'results_table', 'study', 'report', 'lr_find', 'doctor', 'dicom', 'steps_table']
 
 # %% ../nbs/60_cli.ipynb #9e9773e9
-import json, os, sys, warnings
+import errno, json, os, sys, warnings
 from contextlib import contextmanager
 from functools import partial
 from glob import glob
@@ -25,6 +25,7 @@ from .errors import InputError, check_choice, check_number
 
 # %% ../nbs/60_cli.ipynb #766f492d
 console = Console(highlight=False)
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 
 class _App(typer.Typer):
     "A Typer app that ends with a sentence where the user can mend what is wrong."
@@ -33,6 +34,9 @@ class _App(typer.Typer):
         warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
         try: return super().__call__(*args, **kwargs)
         except InputError as e: _end(str(e), 2)
+        except OSError as e:
+            if e.errno not in _UNWRITABLE: raise
+            _end(f"'{e.filename or 'a file'}' cannot be written ({e.strerror}); what was finished is kept: make room, and give the same command again", 2)
         except KeyboardInterrupt: _end("stopped; what was finished is kept, and the same command goes on from there", 130)
         except RuntimeError as e:
             if type(e).__name__ != "GateFailed": raise
@@ -66,7 +70,8 @@ Epochs = Annotated[Optional[int], typer.Option(help="Exactly so many epochs, ins
 SkipUnreadable = Annotated[bool, typer.Option("--skip-unreadable", help="List images that cannot be read, and go on without them.")]
 BodyPart = Annotated[str, typer.Option(help="What the images show, for the report.")]
 NoFlip = Annotated[bool, typer.Option("--no-flip", help="Never mirror images in training: where left and right matter.")]
-Sources = Annotated[list[str], typer.Option("--source", help="`NAME=FILES` (a pattern: several pretrainings of one source), or `none`.")]
+Sources = Annotated[list[str], typer.Option("--source", help="`NAME=FILES` (a pattern: several pretrainings of one source; .safetensors, or .pt of the network that --backbone names), `NAME=torchvision`, `NAME=timm:WEIGHTS`, `NAME=xrv:WEIGHTS`, or `none`.")]
+Input = Annotated[str, typer.Option(help="How weights from elsewhere read pixels: grey, imagenet or xrv.")]
 
 # %% ../nbs/60_cli.ipynb #ac577203
 def _read_domain(table:Path, image_dir, label, patient, split, image_size:int, skip:bool, body_part:str=""):
@@ -97,10 +102,17 @@ def parse_sources(
         if text == "none": found["none"] = None; continue
         if not name or not pattern or name == "none":
             raise InputError(f"`--source` must be NAME=FILES or none, got '{text}'")
+        if pattern.split(":")[0] in ("torchvision", "timm", "xrv"): found[name] = [pattern]; continue
         files = sorted(glob(os.path.expanduser(pattern)))
         if not files: raise InputError(f"source '{name}': no file is called '{pattern}'; `ttl-nb pretrain TABLE --out {name}.safetensors` makes one")
         found[name] = files
     return found
+
+# %% ../nbs/60_cli.ipynb #8fb1b151
+def _open_sources(files:dict, backbone:str, input:str)->dict:
+    "Source name -> checkpoints, from what `parse_sources` found."
+    from ttl_nb.models.imported import open_source
+    return {name: None if found is None else [open_source(f, backbone, input) for f in found] for name,found in files.items()}
 
 # %% ../nbs/60_cli.ipynb #35583595
 @contextmanager
@@ -202,7 +214,8 @@ def study(
     n_train:Annotated[list[int], typer.Option(help="Training-set size; repeat for several.")]=[50, 100, 200],
     freezing:Annotated[list[str], typer.Option(help="Freezing plan: head, stage4 … stage1, full, gradual, gradual:epoch, lp_ft, only:STAGE, freeze_embed; repeat for several.")]=["head", "full", "gradual"],
     seeds:Annotated[int, typer.Option(help="Draws of images, initial head and order, shared by all arms.")]=10,
-    epochs:Epochs=None, image_size:ImageSize=64, backbone:Backbone="resnet10",
+    epochs:Epochs=None, image_size:ImageSize=64, backbone:Backbone="resnet10", input:Input="imagenet",
+    mixed_backbones:Annotated[bool, typer.Option("--mixed-backbones", help="Let sources bring other networks than --backbone.")]=False,
     balance:Annotated[str, typer.Option(help="Training sets `balanced` by class, or as the pool (`prevalence`).")]="balanced",
     batch_norm:Annotated[str, typer.Option(help="BatchNorm in frozen stages: frozen, eval or live.")]="frozen",
     init:Annotated[list[str], typer.Option(help="What arms start from: pretrained, mean_var, mean_var_channel, permuted, prefix:STAGE with every source; scratch, gabor without; repeat for several.")]=["pretrained", "scratch"],
@@ -223,12 +236,13 @@ def study(
     Example: `ttl-nb study --target chest/labels.csv --source 'knee=knee-*.safetensors' --source none --n-train 50 --n-train 200 --seeds 12 --folder out`
     """
     from ttl_nb.study.study import Study
-    sources = parse_sources(source)
+    files = parse_sources(source)
     rate = max_lr if max_lr in (None, "find") else _number("--max-lr", max_lr)
     fields = dict(image_size=image_size, backbone=backbone, balance=balance, batch_norm=batch_norm, schedule=schedule, optimiser=optimiser,
                   max_lr=rate, lr_ratio=lr_ratio, class_weights=class_weights, mixup=mixup, tta=tta, flip=not no_flip)
     domain = _read_domain(target, image_dir, label, patient, split, image_size, skip_unreadable, body_part)
-    found = Study(domain, sources, n_train, freezing, seeds, init, folder, **fields, **_budget(epochs))
+    sources = _open_sources(files, backbone, input)
+    found = Study(domain, sources, n_train, freezing, seeds, init, mixed_backbones, folder, **fields, **_budget(epochs))
     for sentence in found.left_out: console.print(f"left out: {_escape(sentence)}")
     console.print(f"{len(found)} runs into {_escape(folder)}")
     with _bar("runs") as tell: results = found.run(engine, workers, tell, _command_line())
@@ -265,7 +279,7 @@ def lr_find(
     freezing:Annotated[str, typer.Option(help="Freezing plan.")]="gradual",
     seeds:Annotated[int, typer.Option(help="Range tests, each on other images and weights: how far do they agree?")]=3,
     image_dir:ImageDir=None, label:Label=["label"], patient:Patient="patient_id", split:SplitColumn="split",
-    image_size:ImageSize=64, backbone:Backbone="resnet10",
+    image_size:ImageSize=64, backbone:Backbone="resnet10", input:Input="imagenet",
     picture:Annotated[Optional[Path], typer.Option(help="Draw the curves into this file (png, svg or pdf).")]=None,
     skip_unreadable:SkipUnreadable=False,
 ):
@@ -274,12 +288,12 @@ def lr_find(
     Example: `ttl-nb lr-find --target chest/labels.csv --source 'knee=knee-*.safetensors' --n-train 50 --picture lr.png`
     """
     from ttl_nb.data.pixels import load_pixels
-    from ttl_nb.train.fit import lr_curve, read_source
+    from ttl_nb.train.fit import lr_curve
     from ttl_nb.train.recipe import Recipe
     check_number("--seeds", seeds, 1, 1000, whole=True)
     files = parse_sources([source])
     (name, found), = files.items()
-    sources = {name: read_source(found)} if found else {}
+    sources = _open_sources(files, backbone, input) if found else {}
     domain = _read_domain(target, image_dir, label, patient, split, image_size, skip_unreadable)
     pixels, curves = load_pixels(domain, image_size), []
     recipe = dict(target=domain.name, source=name, n_train=n_train, freezing=freezing, image_size=image_size, backbone=backbone)

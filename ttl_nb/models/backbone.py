@@ -199,11 +199,8 @@ def _create_timm(arch:str, channels:int)->nn.Module:
         near = get_close_matches(arch, timm.list_models(), n=3, cutoff=.5)
         hint = f"; near it are {', '.join(f'timm/{n}' for n in near)}" if near else "; timm.list_models() lists them"
         raise InputError(f"`backbone` 'timm/{arch}' is unknown to timm {timm.__version__}{hint}")
-    try: net = timm.create_model(arch, in_chans=channels)
+    try: return timm.create_model(arch, in_chans=channels)
     except Exception as e: raise InputError(f"`backbone` 'timm/{arch}' cannot be built by timm {timm.__version__} for {channels} channel(s): {e}") from e
-    for m in net.modules():
-        if getattr(m, "inplace", False) is True: m.inplace = False
-    return net
 
 # %% ../../nbs/models/10_backbone.ipynb #769cf024
 def _timm_parts(name:str, channels:int)->tuple:

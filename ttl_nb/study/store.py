@@ -35,6 +35,10 @@ def run_row(
                 trained=run.facts["trained"], recipe=json.dumps(asdict(r)), facts=json.dumps(run.facts))
 
 # %% ../../nbs/study/20_store.ipynb #7416b1cf
+def _why(e:Exception)->str:
+    "What the system says, without its numbers."
+    return getattr(e, "strerror", None) or str(e)
+
 def _pack(recording:Recording)->np.ndarray:
     return np.frombuffer(zlib.compress(json.dumps(to_dict(recording)).encode()), np.uint8)
 
@@ -60,7 +64,7 @@ class Store:
             with self._connect() as db:
                 db.execute("PRAGMA journal_mode=WAL")
                 db.execute(f"CREATE TABLE IF NOT EXISTS runs ({', '.join(f'{k} {v}' for k,v in COLUMNS.items())})")
-        except (OSError, sqlite3.Error) as e: raise InputError(f"study folder '{self.folder}' cannot be written: {e}") from e
+        except (OSError, sqlite3.Error) as e: raise InputError(f"study folder '{self.folder}' cannot be written: {_why(e)}") from e
 
     @contextmanager
     def _connect(self):
@@ -72,7 +76,12 @@ class Store:
 
     def add(self, run:Run, seed:int)->dict:
         "Keep a finished run: first its file, then its row."
-        row = run_row(run, seed)
+        try: return self._add(run_row(run, seed), run)
+        except (OSError, sqlite3.Error) as e:
+            raise InputError(f"study folder '{self.folder}' cannot be written any more ({_why(e)}); the finished runs are kept: "
+                             "make room there, and give the same command again") from e
+
+    def _add(self, row:dict, run:Run)->dict:
         content = dict(rows=run.rows.astype(np.int32), scores=run.scores.astype(np.float32), folds=run.folds.astype(np.int8),
                        train_rows=run.train_rows.astype(np.int32), recording=_pack(run.recording))
         _write_whole(self.file(row["recipe_id"]), lambda f: np.savez_compressed(f, **content))

@@ -14,10 +14,13 @@ from itertools import combinations
 from pathlib import Path
 from typing import Callable
 
+import pandas as pd
+
 from ..data.domain import Domain
 from ..data.pixels import load_pixels
 from ..data.subset import draw_subset
 from ..errors import InputError, check_choice, check_number
+from ..models.checkpoint import Checkpoint
 from ..models.stages import check_init, reads_source
 from .engine import engine_named
 from .gates import Gate, GateFailed, check_run, checkpoints_differ, shuffled_labels
@@ -49,6 +52,7 @@ def make_grid(
     seeds:int, # How many seeds: 0, 1, 2 …
     init=("pretrained", "scratch"), # Initialisation arms: those that read a source go with each of them, the others with `none`
     none_input:str="grey", # Pixel contract of the arms without a source
+    backbones:dict=None, # Source name -> its network, where sources bring their own; `None`: all have the study's
     **fields, # Further fields of every recipe
 )->tuple[list[tuple[int,Recipe]], list[str]]: # Pairs (seed, recipe), and sentences that say what was left out
     "All recipes of a study, seeds outermost."
@@ -59,7 +63,8 @@ def make_grid(
     arms = [(s, n, f, i) for s in sources for i in _starts(s, init) for n in n_train for f in freezing if s != "none" or f in ("head", "full")]
     left_out = [f"source none has no `{f}`: without pretrained stages there is nothing to open or to keep"
                 for f in freezing if "none" in sources and f not in ("head", "full")]
-    recipes = [(seed, Recipe(target=target, source=s, n_train=n, freezing=f, init=i, seed=seed, **fields | (dict(input=none_input) if s == "none" else {})))
+    own = {s: dict(input=none_input) if s == "none" else dict(backbone=backbones[s]) if backbones else {} for s in sources}
+    recipes = [(seed, Recipe(target=target, source=s, n_train=n, freezing=f, init=i, seed=seed, **fields | own[s]))
                for seed in range(seeds) for s,n,f,i in arms]
     return recipes, left_out
 
@@ -86,19 +91,21 @@ class Study:
     "Sources × training-set sizes × freezing plans × seeds on one target."
     def __init__(self,
         target:Domain, # The target
-        sources:dict, # Source name -> `Checkpoint`, file, or list of them (its pretrainings); `none=None` adds the arm without
+        sources, # Source name -> `Checkpoint`, file, or list of them (its pretrainings), `none=None` for the arm without; or a list of checkpoints, files and "none"
         n_train=(50, 100, 200), # Training-set sizes
         freezing=("head", "full", "gradual"), # Freezing plans
         seeds:int=10, # How many seeds
         init=("pretrained", "scratch"), # Initialisation arms
+        mixed_backbones:bool=False, # May sources bring other networks than the study's? They then differ in network and domain together
         folder:str|Path="study", # Where results are kept; a study that was interrupted goes on there
         **fields, # Further fields of every recipe, such as `image_size`
     ):
         self.target, self.folder, self.fields = target, Path(folder), fields
         self.n_train, self.freezing, self.seeds = _unique("n_train", n_train), _unique("freezing", freezing), seeds
+        sources = _named(sources)
         self.sources = {name: read_source(s) for name,s in sources.items() if name != "none"}
         grid, self.left_out = make_grid(target.name, _unique("sources", sources), self.n_train, self.freezing, seeds, _unique("init", init),
-                                        _none_input(self.sources), **fields)
+                                        _none_input(self.sources), _backbones(self.sources) if mixed_backbones else None, **fields)
         if THUMBNAIL in self.sources: raise InputError(f"a source cannot be called '{THUMBNAIL}': that is the baseline's name; choose another")
         self.names = list(dict.fromkeys(arm_name(r.source, r.init) for _,r in grid))
         if not grid: raise InputError("this study has no runs: source none alone goes with the plans head and full")
@@ -118,12 +125,27 @@ def _unique(parameter:str, values)->list:
     return values
 
 # %% ../../nbs/study/10_study.ipynb #4b691676
+def _named(sources)->dict:
+    "Sources by name; those of a list are called after the domain that they were trained on."
+    if isinstance(sources, dict): return sources
+    found = {}
+    for s in [sources] if isinstance(sources, (str, Checkpoint)) else sources:
+        if s == "none": found["none"] = None; continue
+        for c in read_source(s): found.setdefault(c.domain, []).append(c)
+    return found
+
 def _none_input(sources:dict)->str:
     "The pixel contract of the arms without a source: that of the imported weights in the study, if there are any."
     found = {c.input: name for name,checkpoints in sources.items() for c in checkpoints if c.input != "grey"}
     if len(found) > 1: raise InputError(f"sources {' and '.join(found.values())} read pixels differently ({' and '.join(found)}): "
                                         "no arm without a source can be compared with both; make two studies")
     return next(iter(found), "grey")
+
+def _backbones(sources:dict)->dict:
+    "The network of each source, the same in all of its checkpoints."
+    for name,found in sources.items():
+        if len(nets := {c.backbone for c in found}) > 1: raise InputError(f"source '{name}' holds several networks: {', '.join(sorted(nets))}")
+    return {name: found[0].backbone for name,found in sources.items()}
 
 def _check_sources(self, recipe:Recipe):
     owners, own = {}, set(image_ids(self.target.items["file"])) if self.sources else set()
@@ -184,5 +206,22 @@ def _gates(self)->list[Gate]:
     return found
 
 Study.gates = _gates
-Study.results = lambda self: Results(self.folder)
-Study.results.__doc__ = "What has been found so far."
+def _results(self)->Results:
+    "What has been found so far."
+    return Results(self.folder)
+
+def _table(self)->pd.DataFrame:
+    "A row an arm: mean AUC with its interval, and the difference to the thumbnail."
+    return self.results().summary()
+
+def _plot(self, by:str="source")->list:
+    "Learning curves, a panel for each freezing plan (`by=\"source\"`) or for each source (`by=\"freezing\"`)."
+    from ttl_nb.study.curves import plot_learning_curves
+    return plot_learning_curves(self.results(), by)
+
+def _report(self, file:str|Path=None)->Path:
+    "Write the report as one offline HTML file; `report.html` in the study's folder if no file is given."
+    from ttl_nb.study.report import write_report
+    return write_report(self.results(), file)
+
+Study.results, Study.table, Study.plot, Study.report = _results, _table, _plot, _report

@@ -42,7 +42,7 @@ class Recipe:
     source_seed:int|None=None # Which of the source's checkpoints: this number modulo how many there are; `None`: `seed`
     init:str|None=None # One of `INITS`; `None`: pretrained if there is a source, else scratch
     backbone:str="resnet10" # One of `BACKBONES`, or `timm/NAME`
-    input:str="grey" # What the network does with pixels, one of `INPUTS`; `fit` takes it from a source's checkpoint
+    input:str|None=None # What the network does with pixels, one of `INPUTS`; `None`: as its source's checkpoint, else grey
     freezing:str="full" # One of `PLANS`
     batch_norm:str="frozen" # One of `BATCH_NORM`
     head_solver:str="lbfgs" # For `head`: `lbfgs` (to convergence, on features) or `sgd` (as the other plans learn)
@@ -73,7 +73,7 @@ class Recipe:
 
 # %% ../../nbs/train/10_recipe.ipynb #efcb5fd9
 _CHOICES = dict(balance=BALANCES, freezing=PLANS, batch_norm=BATCH_NORM, head_solver=HEAD_SOLVERS, schedule=SCHEDULES,
-                augment=AUGMENTATIONS, class_weights=CLASS_WEIGHTS, input=INPUTS)
+                augment=AUGMENTATIONS, class_weights=CLASS_WEIGHTS)
 _WHOLE = dict(n_train=2, image_size=16, epochs=1, min_steps=0, batch_size=2, seed=0, tta=1)
 _RANGES = dict(lr_ratio=(1, 100), pct_start=(.01, .99), weight_decay=(0, 10), rotate=(0, 180), shift=(0, .5), mixup=(0, 2))
 
@@ -87,6 +87,7 @@ def _check(r:Recipe):
         if getattr(r, name) is not None: check_number(name, getattr(r, name), 0, 2**31, whole=True)
     if r.max_lr not in ("find", None): check_number("max_lr", r.max_lr, 1e-8, 10)
     if r.init is not None: check_init(r.init)
+    if r.input is not None: check_choice("input", r.input, INPUTS)
     if (r.source != "none") != reads_source(r.resolved_init):
         raise InputError(f"`init` '{r.init}' does not go with `source` '{r.source}': "
                          f"{', '.join(i for i in INITS if reads_source(i))} read a source's weights, the others none")
@@ -118,7 +119,7 @@ def canonical(
     "Fill in what was left open, and reset what has no effect to its default."
     says, init = _seeds(r) | resolved_optimiser(r), r.resolved_init
     says |= dict(seed=0, init=init)
-    if r.source == "none": says |= dict(source_seed=0, checkpoint_hash="")
+    if r.source == "none": says |= dict(source_seed=0, checkpoint_hash="", input=r.input or "grey")
     if r.freezing == "head" or random_early(init): says |= dict(lr_ratio=1.)
     if r.freezing != "head": says |= dict(head_solver="sgd")
     if is_converged_probe(r): says |= _defaults(_UNUSED_BY_LBFGS) | _probe_seeds(r, init)
