@@ -71,7 +71,7 @@ SkipUnreadable = Annotated[bool, typer.Option("--skip-unreadable", help="List im
 BodyPart = Annotated[str, typer.Option(help="What the images show, for the report.")]
 NoFlip = Annotated[bool, typer.Option("--no-flip", help="Never mirror images in training: where left and right matter.")]
 Sources = Annotated[list[str], typer.Option("--source", help="`NAME=FILES` (a pattern: several pretrainings of one source; .safetensors, or .pt of the network that --backbone names), `NAME=torchvision`, `NAME=timm:WEIGHTS`, `NAME=xrv:WEIGHTS`, or `none`.")]
-Input = Annotated[str, typer.Option(help="How weights from elsewhere read pixels: grey, imagenet or xrv.")]
+Input = Annotated[Optional[str], typer.Option(help="How weights from elsewhere read pixels: grey, imagenet or xrv.")]
 
 # %% ../nbs/60_cli.ipynb #ac577203
 def _read_domain(table:Path, image_dir, label, patient, split, image_size:int, skip:bool, body_part:str=""):
@@ -109,10 +109,16 @@ def parse_sources(
     return found
 
 # %% ../nbs/60_cli.ipynb #8fb1b151
-def _open_sources(files:dict, backbone:str, input:str)->dict:
-    "Source name -> checkpoints, from what `parse_sources` found."
+def _open_one(text:str, backbone:str, input:str|None):
+    "A checkpoint of ours, which says what it is, or weights from elsewhere, of which the options say it."
+    from ttl_nb.models.checkpoint import file_metadata, is_own
     from ttl_nb.models.imported import open_source
-    return {name: None if found is None else [open_source(f, backbone, input) for f in found] for name,found in files.items()}
+    own = text.endswith(".safetensors") and is_own(file_metadata(text))
+    return open_source(text) if own else open_source(text, backbone, input)
+
+def _open_sources(files:dict, backbone:str, input:str|None)->dict:
+    "Source name -> checkpoints, from what `parse_sources` found."
+    return {name: None if found is None else [_open_one(f, backbone, input) for f in found] for name,found in files.items()}
 
 # %% ../nbs/60_cli.ipynb #35583595
 @contextmanager
@@ -214,7 +220,7 @@ def study(
     n_train:Annotated[list[int], typer.Option(help="Training-set size; repeat for several.")]=[50, 100, 200],
     freezing:Annotated[list[str], typer.Option(help="Freezing plan: head, stage4 … stage1, full, gradual, gradual:epoch, lp_ft, only:STAGE, freeze_embed; repeat for several.")]=["head", "full", "gradual"],
     seeds:Annotated[int, typer.Option(help="Draws of images, initial head and order, shared by all arms.")]=10,
-    epochs:Epochs=None, image_size:ImageSize=64, backbone:Backbone="resnet10", input:Input="imagenet",
+    epochs:Epochs=None, image_size:ImageSize=64, backbone:Backbone="resnet10", input:Input=None,
     mixed_backbones:Annotated[bool, typer.Option("--mixed-backbones", help="Let sources bring other networks than --backbone.")]=False,
     balance:Annotated[str, typer.Option(help="Training sets `balanced` by class, or as the pool (`prevalence`).")]="balanced",
     batch_norm:Annotated[str, typer.Option(help="BatchNorm in frozen stages: frozen, eval or live.")]="frozen",
@@ -279,7 +285,7 @@ def lr_find(
     freezing:Annotated[str, typer.Option(help="Freezing plan.")]="gradual",
     seeds:Annotated[int, typer.Option(help="Range tests, each on other images and weights: how far do they agree?")]=3,
     image_dir:ImageDir=None, label:Label=["label"], patient:Patient="patient_id", split:SplitColumn="split",
-    image_size:ImageSize=64, backbone:Backbone="resnet10", input:Input="imagenet",
+    image_size:ImageSize=64, backbone:Backbone="resnet10", input:Input=None,
     picture:Annotated[Optional[Path], typer.Option(help="Draw the curves into this file (png, svg or pdf).")]=None,
     skip_unreadable:SkipUnreadable=False,
 ):
