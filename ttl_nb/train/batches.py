@@ -115,4 +115,4 @@ def make_loaders(
     "fastai `DataLoaders` for a recipe."
     order_seed = recipe.seed if recipe.order_seed is None else recipe.order_seed
     return DataLoaders(PixelLoader(train, recipe.batch_size, True, order_seed, augmentation(recipe), device=device),
-                       PixelLoader(heldout, 208, device=device), device=device)
+                       PixelLoader(heldout, 96, device=device), device=device)
