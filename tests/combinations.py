@@ -24,7 +24,7 @@ LABELS = np.array([0, 1, 0, 1])
 def start(backbone:str, init:str):
     "A network as a run with this initialisation starts from it, and a copy of its weights."
     source = Checkpoint(draw_all(create_backbone(backbone), 1).state_dict(), backbone, ("a", "b"), 32) if reads_source(init) else None
-    r = canonical(Recipe("t", source="s" if source else "none", init=init, backbone=backbone, image_size=32))
+    r = canonical(Recipe("t", source="s" if source else "none", init=init, backbone=backbone, image_size=32, input="grey"))
     net = start_network(r, 2, source, PIXELS)
     return net, {k: v.clone() for k,v in net.state_dict().items()}
 

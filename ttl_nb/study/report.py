@@ -476,6 +476,7 @@ def verdict_words(
 )->str: # Such as `natural better` or `open`
     "A verdict as the table shows it."
     if row.low != row.low: return "open (one seed)"
+    if row.verdict == "open: two pretrainings": return "open (two pretrainings)"
     return f"{said_name(row.a if row.difference > 0 else row.b)} better" if row.verdict.endswith(" better") else "open"
 
 def _contrast_row(r, limits)->dict:

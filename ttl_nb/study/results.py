@@ -230,9 +230,11 @@ def _questions(self)->list[tuple]:
     found = [(*q, [n for n in self.says["n_train"] if (*q[2], n) in arms and (*q[3], n) in arms and comparable(arms[*q[2], n], arms[*q[3], n])]) for q in sources + freezing]
     return [q for q in found if q[-1]]
 
+def _too_few(c:Contrast)->bool: return c.reader == "checkpoint" and c.n_readers < 3
+
 def _verdict(c:Contrast, p:float, a:str, b:str)->str:
     if c.low != c.low: return "open: one seed"
-    if c.reader == "checkpoint" and c.n_readers < 3: return "open: two pretrainings"
+    if _too_few(c): return "open: two pretrainings"
     return f"{a if c.estimate > 0 else b} better" if c.excludes_zero and p < .05 else "open"
 
 def _resolvable(a:Arm, b:Arm)->float:
@@ -242,6 +244,7 @@ def _resolvable(a:Arm, b:Arm)->float:
 def _needs(c:Contrast, n_patients:int)->dict:
     "Seeds (or pretrainings), or test patients, that would resolve an open difference."
     readers = c.readers_needed()
+    if readers is not None and _too_few(c): readers = max(readers, 3)
     patients = None if readers is not None else c.patients_needed(n_patients, n_readers=float("inf"))
     return dict(readers_needed=readers, patients_needed=patients)
 
