@@ -291,6 +291,9 @@ def source_cautions(
     sizes = {n: s["n_train"] for n,s in sources.items() if s["n_train"]}
     if len(sizes) > 1 and max(sizes.values()) > 1.2*min(sizes.values()):
         found.append("The sources differ in size: a difference between them may be one of size, not of what they show.")
+    for field,what in (("backbone", "networks"), ("input", "normalisation of pixels")):
+        if len({s.get(field) for s in sources.values()}) > 1:
+            found.append(f"The sources differ in their {what}: a difference between them may be one of that, not of what they were trained on.")
     few = {n: min(len(s["checkpoints"]), says["seeds"]) for n,s in sources.items()}
     if one := [n for n,k in few.items() if k == 1]:
         found.append(f"Of {listed(one)} there is one pretraining only: what is said of it is said of that checkpoint, not of the source. "
@@ -347,7 +350,9 @@ def setting_rows(
 )->list[tuple[str,str]]: # Name, value
     "How the networks were trained, in words."
     says, r = results.says, results.says["recipe"]
-    rows = [("network", f"{r['backbone']}, {r['image_size']}×{r['image_size']} pixels"),
+    every = pd.DataFrame([vars(r) | dict(source=s) for r,s in zip(_all_recipes(results), results.runs["source"])])
+    rows = [("network", f"{setting(every, 'backbone')}; {r['image_size']}×{r['image_size']} pixels"),
+            ("normalisation of pixels", setting(every, "input")),
             ("training images", f"{r['balance']}; each larger set contains the smaller ones; the same images for every arm of a seed"),
             ("seeds", f"{says['seeds']} (0 to {says['seeds'] - 1})" if says["seeds"] > 1 else "1 (0)")]
     recipes = _recipes(results)

@@ -34,7 +34,7 @@ def _versions()->dict:
                 **{p: version(p) for p in ("torch", "torchvision", "fastai", "numpy", "scikit-learn")})
 
 def _source_facts(checkpoints:list)->dict:
-    return dict(domain=checkpoints[0].domain, classes=list(checkpoints[0].classes), checkpoints=[c.hash for c in checkpoints],
+    return dict(domain=checkpoints[0].domain, backbone=checkpoints[0].backbone, input=checkpoints[0].input, classes=list(checkpoints[0].classes), checkpoints=[c.hash for c in checkpoints],
                 n_train=checkpoints[0].recipe.get("n_train"), scores=[c.score for c in checkpoints],
                 epochs=checkpoints[0].recipe.get("epochs"), steps=checkpoints[0].recipe.get("min_steps"))
 
