@@ -17,7 +17,7 @@ from torchvision import models as tv
 from torchvision.models.resnet import BasicBlock
 
 from ..errors import InputError
-from .stages import BACKBONES, STAGES, backbone_named, check_image_size, input_named
+from .stages import STAGES, backbone_named, check_image_size, input_named
 
 # %% ../../nbs/models/10_backbone.ipynb #a35cf4a5
 class Normalise(nn.Module):

@@ -9,7 +9,7 @@ __all__ = ['THUMBNAIL', 'ROW', 'write_study', 'write_cases', 'write_baseline', '
            'compare_arms']
 
 # %% ../../nbs/study/35_results.ipynb #10196ff5
-import json, platform, sys
+import json, platform
 from dataclasses import asdict
 from functools import cached_property
 from itertools import combinations

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fastai.callback.progress import ProgressCallback
+from fastai.callback.progress import ProgressCallback # Gives Learner its `no_bar`
 from fastai.callback.schedule import ParamScheduler
 from fastai.learner import Learner
 from fastai.losses import BCEWithLogitsLossFlat, CrossEntropyLossFlat
