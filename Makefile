@@ -16,7 +16,7 @@ BIN    := $(VENV)/bin
 export OMP_NUM_THREADS = 1
 export MPLBACKEND = agg
 
-.PHONY: help install test slow sync readme demo clean
+.PHONY: help install test slow sync readme demo real sources clean
 
 help: ## list these targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -43,10 +43,13 @@ readme: install ## write README.md from nbs/index.ipynb
 	  --RegexRemovePreprocessor.enabled=True --RegexRemovePreprocessor.patterns='^#\|\s*hide' \
 	  | awk '/^```/ {if (!code && $$0 == "```") $$0 = "```python"; code = !code} !/^#\|/' | cat -s > $(README)
 
-# Until the package brings its own teaching images: three sources (four pretrainings each) and one target of real
-# radiographs, in the folders of DATA, compared into OUT/study (report.html, results.parquet).
+# The whole story on what the package brings: simulated targets, ready sources, a study, a report. No network.
+demo: install ## sources, freezing plans and training-set sizes compared on simulated radiographs (report in OUT)
+	$(BIN)/ttl-nb demo --folder $(OUT)/demo
+
+# The same study on real radiographs of DATA: three sources (four pretrainings each) and one target.
 # On 2 cores: ten minutes for the pretrainings and fifteen for the study, which goes on where it was stopped.
-demo: $(OUT)/natural-3.safetensors $(OUT)/knee-3.safetensors $(OUT)/chest-3.safetensors ## sources, freezing plans and training-set sizes compared on real radiographs (DATA=…, OUT=out)
+real: $(OUT)/natural-3.safetensors $(OUT)/knee-3.safetensors $(OUT)/chest-3.safetensors ## the same on real radiographs (DATA=…, OUT=out)
 	$(BIN)/ttl-nb study --target $(DATA)/chest_kermany/labels.csv \
 	  --source 'natural=$(OUT)/natural-*.safetensors' --source 'knee=$(OUT)/knee-*.safetensors' \
 	  --source 'chest=$(OUT)/chest-*.safetensors' --source none --n-train 50 --n-train 100 --n-train 200 \
@@ -59,6 +62,11 @@ $(OUT)/%-3.safetensors: | install
 	mkdir -p $(OUT)
 	$(BIN)/ttl-nb pretrain $(DATA)/$($*_data)/labels.csv --out $(OUT)/$*.safetensors \
 	  --max-images 662 --seeds 4 --image-size 64
+
+# The sources in the package, trained again from the same phantoms (size-matched; 20 minutes on 2 cores).
+sources: install ## train the ready sources anew into ttl_nb/models/
+	for s in natural limb chest; do $(BIN)/ttl-nb pretrain phantom-$$s --out ttl_nb/models/phantom-$$s.safetensors \
+	  --image-size 96 --max-images 4800 --seeds 3 --epochs 12 --half; done
 
 clean: ## remove what tests and builds leave behind (not .venv, not OUT)
 	rm -rf build dist *.egg-info _proc _docs .pytest_cache .hypothesis

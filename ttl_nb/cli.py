@@ -7,11 +7,12 @@ Docs: https://ttl-nb.github.io/ttl_nb/cli.html.md"""
 # %% auto #0
 __all__ = ['console', 'app', 'ImageDir', 'Label', 'Patient', 'SplitColumn', 'ImageSize', 'Backbone', 'Schedule', 'Optimiser',
            'ClassWeights', 'Mixup', 'Workers', 'Epochs', 'SkipUnreadable', 'BodyPart', 'NoFlip', 'Sources', 'Input',
-           'parse_sources', 'pretrain', 'results_table', 'study', 'report', 'lr_find', 'doctor', 'dicom', 'steps_table']
+           'parse_sources', 'pretrain', 'results_table', 'study', 'demo', 'report', 'lr_find', 'doctor', 'dicom',
+           'steps_table']
 
 # %% ../nbs/60_cli.ipynb #9e9773e9
 import errno, json, os, sys, warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from glob import glob
 from pathlib import Path
@@ -70,17 +71,18 @@ Epochs = Annotated[Optional[int], typer.Option(help="Exactly so many epochs, ins
 SkipUnreadable = Annotated[bool, typer.Option("--skip-unreadable", help="List images that cannot be read, and go on without them.")]
 BodyPart = Annotated[str, typer.Option(help="What the images show, for the report.")]
 NoFlip = Annotated[bool, typer.Option("--no-flip", help="Never mirror images in training: where left and right matter.")]
-Sources = Annotated[list[str], typer.Option("--source", help="`NAME=FILES` (a pattern: several pretrainings of one source; .safetensors, or .pt of the network that --backbone names), `NAME=torchvision`, `NAME=timm:WEIGHTS`, `NAME=xrv:WEIGHTS`, or `none`.")]
+Sources = Annotated[list[str], typer.Option("--source", help="`NAME=FILES` (a pattern: several pretrainings of one source; .safetensors, or .pt of the network that --backbone names), `NAME=torchvision`, `NAME=timm:WEIGHTS`, `NAME=xrv:WEIGHTS`, phantom-natural, phantom-limb or phantom-chest (they come with the package, at 96 pixels), or `none`.")]
 Input = Annotated[Optional[str], typer.Option(help="How weights from elsewhere read pixels: grey, imagenet or xrv.")]
 
 # %% ../nbs/60_cli.ipynb #ac577203
 def _read_domain(table:Path, image_dir, label, patient, split, image_size:int, skip:bool, body_part:str=""):
-    "A domain from a table, its images decoded (or known from the cache)."
-    from ttl_nb.data.catalog import from_csv
+    "A domain from a table or a phantom's name, its images decoded (or known from the cache)."
     from ttl_nb.data.pixels import UnreadableImages, load_pixels
-    domain = from_csv(table, image_dir, label=label[0] if len(label) == 1 else label, patient=patient, split=split, body_part=body_part)
-    console.print(f"[bold]{_escape(domain.name)}[/]: {len(domain)} images of {len(set(domain.patients))} patients, "
-                  f"classes {_escape(', '.join(domain.classes))}")
+    if str(table).startswith("phantom-"): domain = _phantom(str(table), size=image_size)
+    else:
+        from ttl_nb.data.catalog import from_csv
+        domain = from_csv(table, image_dir, label=label[0] if len(label) == 1 else label, patient=patient, split=split, body_part=body_part)
+    _say_domain(domain)
     with _bar("decoding") as tell:
         try: load_pixels(domain, image_size, progress=tell)
         except UnreadableImages as e:
@@ -89,6 +91,15 @@ def _read_domain(table:Path, image_dir, label, patient, split, image_size:int, s
             domain = domain.drop(e.files)
             load_pixels(domain, image_size, progress=tell)
     return domain
+
+# %% ../nbs/60_cli.ipynb #d3b97e10
+def _phantom(name:str, n:int|None=None, size:int=96):
+    from ttl_nb.data.phantom import phantom
+    return phantom(name, n, size=size)
+
+def _say_domain(domain):
+    console.print(f"[bold]{_escape(domain.name)}[/]: {len(domain)} images of {len(set(domain.patients))} patients, "
+                  f"classes {_escape(', '.join(domain.classes))}")
 
 # %% ../nbs/60_cli.ipynb #9425853a
 def parse_sources(
@@ -100,13 +111,18 @@ def parse_sources(
         name, _, pattern = text.partition("=")
         if name in found: raise InputError(f"`--source` names '{name}' twice")
         if text == "none": found["none"] = None; continue
+        if text.startswith("phantom-"): found[text] = _ready_files(text); continue
         if not name or not pattern or name == "none":
-            raise InputError(f"`--source` must be NAME=FILES or none, got '{text}'")
+            raise InputError(f"`--source` must be NAME=FILES, a ready source such as phantom-chest, or none, got '{text}'")
         if pattern.split(":")[0] in ("torchvision", "timm", "xrv"): found[name] = [pattern]; continue
         files = sorted(glob(os.path.expanduser(pattern)))
         if not files: raise InputError(f"source '{name}': no file is called '{pattern}'; `ttl-nb pretrain TABLE --out {name}.safetensors` makes one")
         found[name] = files
     return found
+
+def _ready_files(name:str)->list[str]:
+    from ttl_nb.models.ready import ready_files
+    return [str(f) for f in ready_files(name)]
 
 # %% ../nbs/60_cli.ipynb #8fb1b151
 def _open_one(text:str, backbone:str, input:str|None):
@@ -142,9 +158,14 @@ def _log_line(what:str, seen:dict, done:int, total:int, *_):
 # %% ../nbs/60_cli.ipynb #ca0cff38
 def _pretrain_one(prepared, seed:int):
     "Pretrain with one seed and save; what a worker does."
+    from ttl_nb.models.checkpoint import save_checkpoint
     from ttl_nb.train.fit import pretrain
-    domain, pixels, file, max_images, fields = prepared
-    return seed, pretrain(domain, max_images, seed, file(seed), pixels, **fields)
+    from ttl_nb.train.pretrain import round_source
+    domain, pixels, file, max_images, half, fields = prepared
+    found = pretrain(domain, max_images, seed, pixels=pixels, **fields)
+    if half: found = round_source(found, domain, pixels)
+    save_checkpoint(found, file(seed), half)
+    return seed, found
 
 def _seed_file(out:Path, seeds:int, seed:int)->Path:
     return out if seeds == 1 else out.with_name(f"{out.stem}-{seed}{out.suffix}")
@@ -154,13 +175,14 @@ def _budget(epochs:int|None)->dict: return {} if epochs is None else dict(epochs
 # %% ../nbs/60_cli.ipynb #430c6d59
 @app.command()
 def pretrain(
-    table:Annotated[Path, typer.Argument(help="Table of the source's images: a csv file with file, label, patient and split.")],
+    table:Annotated[Path, typer.Argument(help="Table of the source's images: a csv file with file, label, patient and split; or a phantom domain such as phantom-chest.")],
     out:Annotated[Path, typer.Option(help="Where to write the source, ending in .safetensors; with --seeds K: NAME-0, NAME-1, …")],
     image_dir:ImageDir=None, label:Label=["label"], patient:Patient="patient_id", split:SplitColumn="split",
     image_size:ImageSize=64, backbone:Backbone="resnet10",
     max_images:Annotated[Optional[int], typer.Option(help="Training images at most, to match sources in size.")]=None,
     seeds:Annotated[int, typer.Option(help="Pretrainings: a source is a distribution, and one of them decides nothing.")]=1,
     epochs:Epochs=None, workers:Workers=None, skip_unreadable:SkipUnreadable=False, no_flip:NoFlip=False,
+    half:Annotated[bool, typer.Option("--half", help="Store weights in half precision: half the bytes, scored as rounded.")]=False,
 ):
     """Train a source from scratch on a table of labelled images.
 
@@ -173,7 +195,7 @@ def pretrain(
     if out.suffix != ".safetensors": raise InputError(f"`--out` must end in .safetensors, got '{out}'")
     domain = _read_domain(table, image_dir, label, patient, split, image_size, skip_unreadable)
     fields = dict(image_size=image_size, backbone=backbone, flip=not no_flip) | _budget(epochs)
-    def prepare(): return domain, load_pixels(domain, image_size), partial(_seed_file, out, seeds), max_images, fields
+    def prepare(): return domain, load_pixels(domain, image_size), partial(_seed_file, out, seeds), max_images, half, fields
     with _bar("pretraining") as tell:
         tell(0, seeds)
         for done,(seed, found) in enumerate(engine_named("processes", workers)(prepare, _pretrain_one, range(seeds), workers), 1):
@@ -204,17 +226,18 @@ def results_table(
     return table
 
 # %% ../nbs/60_cli.ipynb #701a1d55
-def _finish(results, json_file:Path|None):
-    "Print the table, write report, parquet and json."
+def _finish(results, json_file:Path|None)->Path:
+    "Print the table, write report, parquet and json; returns the report's file."
     from ttl_nb.study.report import write_report
     console.print(results_table(results))
     results.save()
     if json_file: json_file.write_text(json.dumps(results.rows(), indent=1))
-    console.print(f"report: {_escape(write_report(results))}", soft_wrap=True)
+    console.print(f"report: {_escape(file := write_report(results))}", soft_wrap=True)
+    return file
 
 @app.command()
 def study(
-    target:Annotated[Path, typer.Option(help="Table of the target's images: a csv file with file, label, patient and split.")],
+    target:Annotated[Path, typer.Option(help="Table of the target's images: a csv file with file, label, patient and split; or a phantom domain such as phantom-hernia.")],
     source:Sources,
     image_dir:ImageDir=None, label:Label=["label"], patient:Patient="patient_id", split:SplitColumn="split", body_part:BodyPart="",
     n_train:Annotated[list[int], typer.Option(help="Training-set size; repeat for several.")]=[50, 100, 200],
@@ -257,6 +280,42 @@ def study(
 def _number(option:str, text:str)->float:
     try: return float(text)
     except ValueError as e: raise InputError(f"`{option}` must be a number or find, got '{text}'") from e
+
+# %% ../nbs/60_cli.ipynb #31ac88a9
+def _has_screen()->bool:
+    "Is somebody looking?"
+    return console.is_terminal and (sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")))
+
+_DEMO = dict(sources=("none", "phantom-natural", "phantom-limb", "phantom-chest"), n_train=(50, 100, 200, 400),
+             freezing=("head", "gradual", "full"), images=2400)
+_QUICK = dict(sources=("none", "phantom-natural", "phantom-chest"), n_train=(50, 200), freezing=("head", "full"), images=1200)
+
+@app.command()
+def demo(
+    quick:Annotated[bool, typer.Option("--quick", help="A smaller study, of a minute.")]=False,
+    target:Annotated[str, typer.Option(help="phantom-pneumonia, phantom-emphysema or phantom-hernia.")]="phantom-pneumonia",
+    seeds:Annotated[int, typer.Option(help="Draws of images, initial head and order; each takes another pretraining of a source, of three.")]=3,
+    folder:Annotated[Path, typer.Option(help="Where the report goes; an interrupted demo goes on there.")]=Path("ttl-nb-demo"),
+    workers:Workers=None,
+    show:Annotated[Optional[bool], typer.Option("--open/--no-open", help="Open the report in a browser at the end; if left out: where there is a screen.")]=None,
+):
+    """Which source, how many images, what to freeze: the whole study on simulated radiographs, offline.
+
+    Example: `ttl-nb demo --quick`
+    """
+    says, folder = _QUICK if quick else _DEMO, folder/("quick" if quick else "full")
+    with console.status("loading torch and fastai") if console.is_terminal else nullcontext():
+        from ttl_nb.data.pixels import load_pixels
+        from ttl_nb.study.study import Study
+    domain = _phantom(target, says["images"])
+    _say_domain(domain)
+    with _bar("drawing") as tell: load_pixels(domain, 96, progress=tell)
+    sources = _open_sources(parse_sources(says["sources"]), "resnet10", None)
+    found = Study(domain, sources, says["n_train"], says["freezing"], seeds, folder=folder, image_size=96)
+    console.print(f"{len(found)} runs into {_escape(folder)}")
+    with _bar("runs") as tell: results = found.run("processes", workers, tell, _command_line())
+    report = _finish(results, None)
+    if _has_screen() if show is None else show: typer.launch(report.absolute().as_uri())
 
 # %% ../nbs/60_cli.ipynb #02a2835c
 @app.command()

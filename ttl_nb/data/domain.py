@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
+from .address import full_name, is_phantom, phantom_digest, short_name
 from .dicom import split_frame
 from ..errors import InputError, some
 
@@ -33,6 +34,7 @@ _digests:dict[tuple, str] = {}
 
 def _digest(file:str) -> str:
     "sha256 of one file's bytes."
+    if is_phantom(file): return phantom_digest(file)
     try:
         stat = os.stat(file)
         key = (file, stat.st_size, stat.st_mtime_ns)
@@ -48,7 +50,7 @@ def file_digests(
     workers:int=8,            # Threads that read
 ) -> list[str]:               # sha256 of each file's bytes, 64 hex digits
     "The sha256 of the bytes of each file; a file that did not change since it was last asked for is not read again."
-    files = [os.path.abspath(f) for f in files]
+    files = [full_name(os.getcwd(), f) for f in files]
     chunks = [files[i:i+64] for i in range(0, len(files), 64)]
     with ThreadPoolExecutor(workers) as pool: parts = list(pool.map(lambda chunk: [_digest(f) for f in chunk], chunks))
     return [d for part in parts for d in part]
@@ -97,10 +99,10 @@ def _zero_one(items:pd.DataFrame, column:str) -> pd.Series:
 # %% ../../nbs/data/30_domain.ipynb #bdab7589
 def _check_files(items:pd.DataFrame, root:Path):
     "Every file exists and is listed once, with one label."
-    missing = [f for f in items["file"] if not os.path.isfile(split_frame(f)[0])] # film.dcm#3: a frame of film.dcm
+    missing = [f for f in items["file"] if not is_phantom(f) and not os.path.isfile(split_frame(f)[0])] # film.dcm#3: a frame
     if missing:
         raise InputError(f"{len(missing)} of {len(items)} files are missing "
-                         f"({some([os.path.relpath(f, root) for f in missing])}) in image folder {root}: give the "
+                         f"({some([short_name(f, root) for f in missing])}) in image folder {root}: give the "
                          "folder that the table's file names start from, or take those rows out.")
     twice = items[items["file"].duplicated(keep=False)]
     if not len(twice): return
@@ -108,10 +110,10 @@ def _check_files(items:pd.DataFrame, root:Path):
     two = twice.drop_duplicates(["file", *labels]).groupby("file").size()
     if (two > 1).any():
         file, others = two.index[two > 1][0], int((two > 1).sum()) - 1
-        raise InputError(f"{os.path.relpath(file, root)} is listed with two labels "
+        raise InputError(f"{short_name(file, root)} is listed with two labels "
                          f"({_rows(items['file'] == file)}){f', as are {others} other files' if others else ''}: keep "
                          "the right one.")
-    raise InputError(f"duplicate rows: {some([os.path.relpath(f, root) for f in twice['file'].unique()])} listed "
+    raise InputError(f"duplicate rows: {some([short_name(f, root) for f in twice['file'].unique()])} listed "
                      f"more than once ({_rows(items['file'].duplicated(keep=False))}): keep one row a file.")
 
 # %% ../../nbs/data/30_domain.ipynb #7a9d554e
@@ -170,11 +172,12 @@ def _clean(
 ) -> tuple[pd.DataFrame, tuple[str, ...], Path]:
     "The table with just the columns a domain needs, its classes and the root folder."
     table, base = items.reset_index(drop=True), os.path.abspath(root or ".")
-    files = [os.path.normpath(os.path.join(base, f)) for f in _text(table, "file")]
+    files = [full_name(base, f) for f in _text(table, "file")]
     columns = {c: _zero_one(table, c) for c in classes} if multi_label else {"label": _text(table, "label")}
     items = pd.DataFrame({"file": pd.Series(files, dtype=object), **columns,
                           "patient": _text(table, "patient"), "split": _split(table)})
-    if root is None: base = os.path.commonpath({os.path.dirname(f) for f in files})
+    folders = {os.path.dirname(f) for f in files if not is_phantom(f)}
+    if root is None and folders: base = os.path.commonpath(folders)
     return items, classes or tuple(sorted(items["label"].unique())), Path(base)
 
 # %% ../../nbs/data/30_domain.ipynb #113ba6ed
@@ -188,7 +191,7 @@ def _content_hash(items:pd.DataFrame, classes:tuple[str, ...], multi_label:bool,
 
 def _relative(items:pd.DataFrame, root:Path) -> list[str]:
     "File names below the root folder, with / on every system."
-    return [Path(os.path.relpath(f, root)).as_posix() for f in items["file"]]
+    return [short_name(f, root) for f in items["file"]]
 
 # %% ../../nbs/data/30_domain.ipynb #22b18893
 @dataclass(frozen=True, eq=False)
@@ -291,7 +294,7 @@ def drop(
     if what.dtype == bool and len(what) == len(self): what = np.flatnonzero(what)
     if what.dtype.kind not in "iu":
         at = {f: i for i, f in enumerate(self.items["file"])}
-        rows = [at.get(os.path.normpath(os.path.join(self.root, str(f)))) for f in what]
+        rows = [at.get(full_name(self.root, str(f))) for f in what]
         if None in rows:
             raise InputError(f"{what[rows.index(None)]} is not in domain {self.name!r}, and can't be dropped from it.")
         what = np.array(rows)

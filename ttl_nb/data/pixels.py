@@ -9,16 +9,19 @@ __all__ = ['DECODER', 'read_image', 'square', 'cache_folder', 'UnreadableImages'
 
 # %% ../../nbs/data/60_pixels.ipynb #ea9b8fd2
 import hashlib, json, os, time, uuid
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
+from multiprocessing import current_process
 from pathlib import Path
 
 import numpy as np
 import PIL
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from .address import is_phantom
 from .dicom import MAX_PIXELS, decoder_versions, is_dicom, named_dicom, render, split_frame
 from .domain import Domain, file_digests
+from .phantom import draw_phantoms
 from ..errors import InputError
 
 # %% ../../nbs/data/60_pixels.ipynb #5d4ef93a
@@ -40,9 +43,10 @@ def _grey(
 
 # %% ../../nbs/data/60_pixels.ipynb #2f0e139d
 def _decode(
-    file:str|Path, # Picture, DICOM file, or DICOM file#frame
+    file:str|Path, # Picture, DICOM file, DICOM file#frame, or phantom
 ) -> np.ndarray:   # (H,W) float32 in [0,1]
     "Decode one file; an `InputError` says what is wrong with it, without naming it."
+    if is_phantom(file): return draw_phantoms([str(file)])[0]/np.float32(255)
     path, frame = split_frame(file)
     if not os.path.isfile(path): raise InputError("there is no such file")
     if not os.path.getsize(path): raise InputError("the file is empty (0 bytes)")
@@ -82,7 +86,7 @@ def _decode_picture(file:str|Path) -> np.ndarray:
 
 # %% ../../nbs/data/60_pixels.ipynb #364e0e68
 def read_image(
-    file:str|Path, # Picture (PNG, JPEG, TIFF, BMP ... of 1, 8 or 16 bits, grey or colour), or DICOM file, or file#frame
+    file:str|Path, # Picture (PNG, JPEG, TIFF, BMP ... of 1, 8 or 16 bits, grey or colour), or DICOM file, file#frame, phantom
 ) -> np.ndarray:   # (H,W) float32 in [0,1], air dark
     "Read one image as grey values: a picture turned upright by its EXIF tag, a DICOM file as a viewer shows it."
     try: return _decode(file)
@@ -94,6 +98,7 @@ def square(
 ) -> np.ndarray:    # (S,S) float32, S the longer side
     "Pad with 0 (air) to a square, the image in the middle."
     h, w = img.shape
+    if h == w: return img
     s = max(h, w)
     top, left = (s-h)//2, (s-w)//2
     return np.pad(img, ((top, s-h-top), (left, s-w-left)))
@@ -144,22 +149,83 @@ class UnreadableImages(InputError):
     def __reduce__(self): return UnreadableImages, (self.reasons, self.n)
 
 # %% ../../nbs/data/60_pixels.ipynb #e2550854
+def _decode_part(
+    files:Sequence[str|Path], # n files
+    size:int,                 # Pixels a side
+) -> tuple[np.ndarray, dict[int, str]]: # (n,size,size) uint8, and why those that failed did
+    "Decode some files."
+    out, reasons = np.zeros((len(files), size, size), np.uint8), {}
+    drawn = _drawn(files)
+    for i, f in enumerate(files):
+        try: out[i] = _resize(square(drawn[i] if i in drawn else _decode(f)), size)
+        except InputError as e: reasons[i] = str(e)
+    return out, reasons
+
+def _drawn(files:Sequence[str|Path]) -> dict[int, np.ndarray]:
+    "The phantoms among some files, drawn together: (H,W) float32 in [0,1] by number."
+    at = [i for i, f in enumerate(files) if is_phantom(f)]
+    return {i: x/np.float32(255) for i, x in zip(at, draw_phantoms([str(files[i]) for i in at]))}
+
+# %% ../../nbs/data/60_pixels.ipynb #968c88bb
+def _in_threads(
+    parts:Sequence[Sequence], # Files, some at a time
+    size:int,                 # Pixels a side
+    workers:int,              # Threads
+) -> Iterator[tuple]:         # (number of the part, what `_decode_part` gives)
+    "Decode in threads of this process."
+    with ThreadPoolExecutor(workers) as pool: yield from enumerate(pool.map(lambda part: _decode_part(part, size), parts))
+
+# %% ../../nbs/data/60_pixels.ipynb #6b1d6f60
+def _in_processes(
+    parts:Sequence[Sequence], # Files, some at a time
+    size:int,                 # Pixels a side
+    workers:int,              # Processes, this one included
+) -> Iterator[tuple]:         # (number of the part, what `_decode_part` gives)
+    "Decode in this process and in others beside it."
+    from joblib.externals.loky import ProcessPoolExecutor
+    pool, front, back = ProcessPoolExecutor(workers - 1, timeout=60), 0, len(parts)
+    try:
+        beside = [pool.submit(_decode_part, part, size) for part in parts]
+        while front < back:
+            if beside[front].done() or not beside[back-1].cancel():
+                yield front, _outcome(beside[front], parts[front], size)
+                front += 1
+            else: back -= 1; yield back, _decode_part(parts[back], size)
+    finally: pool.shutdown(wait=True, kill_workers=True)
+
+def _outcome(future:Future, part:Sequence, size:int) -> tuple:
+    "What another process made of a part, or this one if the other died."
+    try: return future.result()
+    except BrokenExecutor: return _decode_part(part, size)
+
+# %% ../../nbs/data/60_pixels.ipynb #8846e922
+_BESIDE = 128 # DICOM files or phantoms from which it pays to start a process
+
+def _holds_lock(file:str|Path) -> bool:
+    "Does reading this file keep other threads waiting?"
+    path = split_frame(file)[0]
+    return is_phantom(file) or os.path.isfile(path) and is_dicom(path)
+
+def _threads_wait(files:Sequence[str|Path]) -> bool:
+    "Is that so for most of these files, by a sample of sixteen?"
+    sample = files[::max(1, len(files)//16)]
+    return 2*sum(map(_holds_lock, sample)) > len(sample)
+
 def _decode_into(
     out:np.ndarray,                              # (n,size,size) uint8, filled here
-    files:Sequence[str],                         # n files
-    workers:int,                                 # Threads
+    files:Sequence[str|Path],                    # n files
+    workers:int,                                 # Threads or processes
     progress:Callable[[int, int], None]|None=None, # Called with images done and n
 ) -> dict[str, str]:                             # Reasons of the files that failed
     "Decode every file into its row."
-    size, reasons, step = out.shape[1], {}, 16
-    def part(start):
-        for i in range(start, min(start + step, len(files))):
-            try: out[i] = _resize(square(_decode(files[i])), size)
-            except InputError as e: reasons[i] = str(e)
-        return min(start + step, len(files))
-    with ThreadPoolExecutor(workers) as pool:
-        for done in pool.map(part, range(0, len(files), step)):
-            if progress: progress(done, len(files))
+    apart = workers > 1 and len(files) >= _BESIDE and not current_process().daemon and _threads_wait(files)
+    step, reasons, done = 4 if apart else 16, {}, 0
+    parts = [files[i:i+step] for i in range(0, len(files), step)]
+    for number, (pixels, failed) in (_in_processes if apart else _in_threads)(parts, out.shape[1], workers):
+        at, done = number*step, done + len(pixels)
+        out[at:at+len(pixels)] = pixels
+        reasons |= {at + i: why for i, why in failed.items()}
+        if progress: progress(done, len(files))
     return {str(files[i]): reasons[i] for i in sorted(reasons)}
 
 # %% ../../nbs/data/60_pixels.ipynb #e9114df7
@@ -194,7 +260,7 @@ def load_pixels(
     images:Domain|Sequence[str|Path],            # A domain, or files
     size:int,                                    # Pixels a side, 8 to 1024
     cache:str|Path|None=None,                    # Folder for the memory maps; default `cache_folder()`
-    workers:int|None=None,                       # Threads that decode; default one a core
+    workers:int|None=None,                       # Threads (many DICOM files: processes) that decode; default one a core
     progress:Callable[[int, int], None]|None=None, # Called with images done and images in all while decoding
 ) -> np.memmap:                                  # (n,size,size) uint8, read-only; divide by 255
     "The pixels of all images, decoded once and kept."
