@@ -16,7 +16,7 @@ BIN    := $(VENV)/bin
 export OMP_NUM_THREADS = 1
 export MPLBACKEND = agg
 
-.PHONY: help install test slow sync readme demo real sources clean
+.PHONY: help install test slow sync readme demo real sources pictures clean
 
 help: ## list these targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -67,6 +67,14 @@ $(OUT)/%-3.safetensors: | install
 sources: install ## train the ready sources anew into ttl_nb/models/
 	for s in natural limb chest; do $(BIN)/ttl-nb pretrain phantom-$$s --out ttl_nb/models/phantom-$$s.safetensors \
 	  --image-size 96 --max-images 4800 --seeds 3 --epochs 12 --half; done
+
+pictures: install ## draw the contact sheets of the phantoms into nbs/images/
+	mkdir -p nbs/images
+	$(BIN)/python -c 'from ttl_nb.data.catalog import phantom; from ttl_nb.data.phantom import KINDS; \
+	  from ttl_nb.data.contact_sheet import contact_sheet; \
+	  [contact_sheet(phantom(k, 400, size=192), 8, 192).figure.savefig(f"nbs/images/{k}.png", dpi=90) for k in KINDS]'
+	$(BIN)/python -c 'from pathlib import Path; from PIL import Image; \
+	  [Image.open(f).convert("L").quantize(64).save(f, optimize=True) for f in Path("nbs/images").glob("phantom-*.png")]'
 
 clean: ## remove what tests and builds leave behind (not .venv, not OUT)
 	rm -rf build dist *.egg-info _proc _docs .pytest_cache .hypothesis

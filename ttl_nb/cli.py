@@ -303,6 +303,8 @@ def demo(
 
     Example: `ttl-nb demo --quick`
     """
+    check_choice("--target", target, ["phantom-pneumonia", "phantom-emphysema", "phantom-hernia"])
+    check_number("--seeds", seeds, 1, 100, whole=True)
     says, folder = _QUICK if quick else _DEMO, folder/("quick" if quick else "full")
     with console.status("loading torch and fastai") if console.is_terminal else nullcontext():
         from ttl_nb.data.pixels import load_pixels

@@ -57,7 +57,7 @@ def contact_sheet(
     files = domain.items["file"].to_numpy()
     picture = tile([np.asarray(load_pixels(list(files[r]), size)) for r in rows.values()])
     if ax is None:
-        ax = Figure(figsize=(1.1*n + 1.4, 1.1*len(rows) + .3), layout="constrained").subplots()
+        ax = Figure(figsize=(1.2*n + 1.5, 1.2*len(rows) + .4), layout="constrained").subplots()
     ax.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="lanczos")
     ax.set(xticks=[], title=domain.name)
     ax.set_yticks([size/2 + i*(size + 2) for i in range(len(rows))], list(rows))

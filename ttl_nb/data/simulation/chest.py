@@ -33,6 +33,7 @@ class _Scene:
         self.x0 = field*at-self["middle_x"] # (N,1,W), as the detector sees it
         self.x = self.x0-self["lean"]*(self.y-12) # (N,H,W)
         self.ax, self.left = np.abs(self.x), _rise(self.x+.5) # 1 on the patient's left
+        self.textures = {} # filled when first asked for
 
     def __getitem__(self, key:str) -> np.ndarray:
         "(N,1,1) float32; a key 'apex:0' is the right-hand value of a pair, 'apex:1' the left."
@@ -51,7 +52,9 @@ class _Scene:
 
     def only(self, which) -> "_Scene":
         "The scene of some of the images."
-        return _Scene([self.images[i] for i in which], self.size)
+        part = _Scene([self.images[i] for i in which], self.size)
+        part.textures = {name: field[which] for name, field in self.textures.items()}
+        return part
 
 # %% ../../../nbs/data/simulation/20_chest.ipynb #d8ce8d55
 def _half(q:np.ndarray) -> np.ndarray:
@@ -287,7 +290,7 @@ def _tree(s:_Scene) -> tuple[np.ndarray, ...]:
         if level: angle = angle+.10*z[..., 0]
         dx, dy = np.cos(angle)*sign, np.sin(angle)
         r = radius*2**(-level/3)*s["taper"][..., None]**level
-        out.append((x, y, dx, dy, length, np.broadcast_to(r, length.shape), .12*length*z[..., 0]))
+        out.append((x, y, dx, dy, length, np.broadcast_to(r, length.shape), .18*length*z[..., 0]))
         x, y = np.repeat(x+dx*length, 2, -1), np.repeat(y+dy*length, 2, -1)
         split = np.where(np.arange(2*m) % 2, .42, -.36)*(1+.3*np.repeat(z[..., 1], 2, -1))
         angle = np.repeat(angle, 2, -1)+split
@@ -347,13 +350,15 @@ GRAIN = dict(coarse=(26, 1.8), fine=(48, .95)) # knots a side, their distance in
 
 def _texture(s:_Scene, name:str) -> np.ndarray:
     "(N,H,W) smooth random field of the patient, mean 0 and variance about 1."
+    if name in s.textures: return s.textures[name]
     n, step = GRAIN[name]
     z = np.stack([im[name] for im in s.images]).astype(np.float32)
     knots = (np.arange(n, dtype=np.float32)-.5*n)*step
     def kernel(at):
         k = np.exp(-.5*np.square((at-knots)/(.62*step)))
         return k/np.sqrt(np.square(k).sum(-1, keepdims=True)+1e-3)
-    return kernel(s.y-14)@z@kernel(s.x0.transpose(0, 2, 1)).transpose(0, 2, 1)
+    s.textures[name] = kernel(s.y-14)@z@kernel(s.x0.transpose(0, 2, 1)).transpose(0, 2, 1)
+    return s.textures[name]
 
 # %% ../../../nbs/data/simulation/20_chest.ipynb #334f40d0
 def _edema(s:_Scene) -> np.ndarray:
@@ -415,7 +420,7 @@ def _pneumonia(s:_Scene) -> np.ndarray:
 def _hernia(s:_Scene) -> tuple[np.ndarray, np.ndarray]:
     "AP lengths through the hernia, and through the air in it."
     r, x, y = s["sac"], s["sac_x"], s["sac_y"]
-    sac = _ellipsoid(s, x, y, 1.15*r, r, .8*r)
+    sac = _ellipsoid(s, x, y, 1.15*r, r, .9*r)
     air = s["sac_air"]*_ellipsoid(s, x, y-.1*r, .95*r, .8*r, .6*r)*np.clip((y-.15*r-s.y)/.35+.5, 0, 1)
     return sac, air
 
@@ -425,6 +430,7 @@ _FILLS = dict(edema=_edema, consolidation=_consolidation, atelectasis=_atelectas
 
 def _filled(s:_Scene) -> np.ndarray:
     "(N,H,W) fraction of the lung that is filled, whatever by."
+    for name in GRAIN: _texture(s, name) # once for all findings
     clear = np.ones_like(s.x)
     for finding, fill in _FILLS.items():
         at = s.with_(finding)
@@ -439,6 +445,7 @@ def _vessels(s:_Scene, filled:np.ndarray) -> np.ndarray:
     blood += 2.7*s["artery"]*np.exp(-u*u-v*v)*(1+.3*_texture(s, "fine"))
     at = s.with_("edema")
     if len(at): t = s.only(at); blood[at] += _drop(t, *_kerley(t))
+    blood *= 1-filled
     at = s.with_("consolidation")
     if len(at):
         t = s.only(at)
@@ -456,7 +463,7 @@ def _chest(s:_Scene) -> dict[str, np.ndarray]:
     air = _airways(s)+_gas(s)
     if len(at):
         sac, bubble = _hernia(s.only(at))
-        lung[at] = np.maximum(lung[at]-.8*sac, .04*lung[at]); air[at] += bubble
+        lung[at] = np.maximum(lung[at]-.9*sac, .04*lung[at]); air[at] += bubble
     filled = _filled(s)
     blood = _vessels(s, filled)*np.square(np.minimum(lung/4, 1))
     tissue = filled*lung+blood
@@ -502,7 +509,7 @@ def _organs(u:np.ndarray, g:np.ndarray) -> dict:
         aorta=old*(.6+.8*u[2]), knob=1.45+.55*old+.1*g[13], # how unfolded; radius of the aortic knob
         density=.86+.08*g[14], # of the lung at two thirds of inspiration, as a factor on .26 g/cm3
         upper=.40*(1+.1*g[15]), lower=.52*(1+.1*g[15]+.05*g[16]), artery=.85*(1+.1*g[17]), # radii of vessels
-        taper=1-.03*u[3], arch=1+.13*g[18], hilum_shift=.5*g[22:26], trachea_x=.25*g[26],
+        taper=.94-.03*u[3], arch=1+.13*g[18], hilum_shift=.5*g[22:26], trachea_x=.25*g[26],
         stomach=.6+2.*u[5], stomach_x=6.5+1.5*g[27], colon=float(u[6] < .35)*u[7], colon_x=5+3*g[28],
         apexes=.35*g[29:31], domes=.45*g[31:33])
 
@@ -583,8 +590,8 @@ def _small_places(v:dict) -> dict:
         plate_angle=.7*(u[21:24]-.5), patch=(n < 2+int(3*u[30])).astype(float), patch_r=1.7+1.5*u[32:36],
         patch_x=side*w*np.array([.40, .66, .50, .58])*(.85+.3*u[31:35]),
         patch_y=(np.array([17., 13.5, 10., 18.])+5*(u[35:39]-.5))*k,
-        sac=1.2+1.4*u[31], sac_x=-.6+3.6*u[32], sac_y=v["dome"].mean()+.2-2.4*u[33],
-        sac_air=f.get("hernia", 0.)*(.15 if u[34] < .35 else .6))
+        sac=2.1+1.6*u[31], sac_x=.1+2.7*u[32], sac_y=v["dome"].mean()-.3-1.8*u[33],
+        sac_air=.5+.6*f.get("hernia", 0.))
 
 def draw_image(
     rng:np.random.Generator, # The image's generator

@@ -81,8 +81,8 @@ def _across(t:Tube, x:np.ndarray, y:np.ndarray) -> tuple[np.ndarray, np.ndarray]
     if t.bow: u = u - t.bow*np.sin(np.clip(s, 0, length)*float(np.pi/length))
     for at, kink, step in t.shear:
         after = np.clip((s - at)*20 + .5, 0, 1)
-        u = u - kink*np.maximum(np.minimum(s/at, (length - s)/(length - at)),
-                                -.2) - step*after*np.clip((length - s)/(length - at), 0, 1)
+        left = (length - s)/(length - at)
+        u = u - kink*np.maximum(np.minimum(s/at, left), -.2) - step*after*np.clip(left, 0, 1)
     return s, u
 
 # %% ../../../nbs/data/simulation/30_limb.ipynb #b929e3cc
@@ -116,8 +116,8 @@ def _inside(t:Tube, s:np.ndarray, u:np.ndarray, r) -> np.ndarray:
     length = abs(t.b - t.a)
     ca, cb = t.corner
     c = r*(ca + (cb - ca)*np.clip(s*float(1/length), 0, 1)) if ca != cb else r*ca
-    p, q = np.maximum(np.abs(s - length/2) - length/2 + c, 0), np.abs(u) - r + c
-    return c - np.sqrt(p*p + np.maximum(q, 0)**2) - np.minimum(q, 0)*(p <= 0)
+    p, q = np.abs(s - length/2) - length/2 + c, np.abs(u) - r + c
+    return c - np.sqrt(np.maximum(p, 0)**2 + np.maximum(q, 0)**2) - np.minimum(np.maximum(p, q), 0)
 
 # %% ../../../nbs/data/simulation/30_limb.ipynb #a510d4eb
 def _shell(t:Tube, f:Frame, rough:np.ndarray) -> tuple[tuple, np.ndarray, np.ndarray]:
@@ -561,8 +561,7 @@ def _knee(p:dict, view:str) -> Scene:
 # %% ../../../nbs/data/simulation/30_limb.ipynb #2d866911
 SITES = dict( # part: (bone, from, to) in fractions of the length
     hand=(("mc5", .3, .85), ("pp1", .2, .8), ("pp2", .2, .8), ("pp3", .2, .8), ("pp4", .2, .8), ("pp5", .15, .8),
-          ("mc4", .3, .8), ("mc2", .3, .8),
-          ("mc1", .2, .7), ("mc3", .3, .8)),
+          ("mc4", .3, .8), ("mc2", .3, .8), ("mc1", .2, .7), ("mc3", .3, .8)),
     wrist=(("radius", .06, .13), ("radius", .06, .16), ("ulna", .06, .16), ("scaphoid", .4, .6), ("radius", .07, .12)),
     forearm=(("radius", .2, .8), ("ulna", .2, .75), ("radius", .07, .15), ("ulna", .3, .7)),
     knee=(("tibia", .1, .35), ("fibula", .12, .35), ("femur", .24, .36), ("tibia", .06, .2), ("patella", .35, .65)))
@@ -605,7 +604,7 @@ def _plate(t:Tube, low:float, high:float, p:dict, flat:bool) -> list[Tube]:
         out.append(Tube(a, b, scallop, (.1, .1), depth=.15/wide if flat else 2.5, rim=.25 if flat else 1.))
     for i in range(n):
         s = low + (high - low)*(i + .5)/n
-        if flat: out.append(Tube(_point(t, s, -.03), _point(t, s, .03), .6*wide, (1, 1), depth=1.2))
+        if flat: out.append(Tube(_point(t, s, -.17), _point(t, s, .17), .17, (1, 1), depth=4.))
         else: out.append(Tube(_point(t, s, side*(r(s) + .25)), _point(t, s + .15*p["kink"], -side*(r(s) + .12)),
                               ((0, .3), (.12, .3), (.2, .16)), (.5, .5)))
     return out

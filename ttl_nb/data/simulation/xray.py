@@ -69,7 +69,7 @@ class Hospital:
 HOSPITALS = dict(
     A=Hospital(energy=1., grid=.16, blur=.2, dqe=.6, dose=1., film=1.2, edges=(.7, .45), evening=(4.5, .25), letter="L",
                letter_cm=1.8, corners=(.8, .1), shutter=0., collimation=.035),
-    B=Hospital(energy=.93, grid=.26, blur=.4, dqe=.25, dose=.6, film=2.0, edges=(.7, .0), evening=(4.5, .0), letter="R",
+    B=Hospital(energy=.93, grid=.26, blur=.4, dqe=.25, dose=.6, film=1.7, edges=(.7, .0), evening=(4.5, .0), letter="R",
                letter_cm=2.4, corners=(.45, .35), shutter=1., collimation=.05))
 
 # %% ../../../nbs/data/simulation/10_xray.ipynb #3920ee77
@@ -83,7 +83,7 @@ def draw_acquisition(
     upper, lower = h.corners
     place = "upper" if u[0] < upper else "lower" if u[0] < upper+lower else "none"
     return dict(energy=h.energy*(1+.02*g[0]), dose=h.dose*np.exp(.35*g[1]), scatter=h.grid*np.exp(.12*g[2]),
-                window=(.03*g[3], .04*g[4]), film=h.film*(1+.08*g[5]),
+                window=(.06*g[3], .05*g[4]), film=h.film*(1+.08*g[5]),
                 margins=h.collimation*(2*u[1:5]-1.), turn=.03*(u[5]-.5),
                 letter=h.letter, place=place, inset=.02+.08*u[6:8], tilt=.5*(u[8]-.5),
                 letter_cm=h.letter_cm*(.85+.3*u[9]))
