@@ -41,7 +41,7 @@ sync: install ## clean the notebooks and export them to ttl_nb/
 readme: install ## write README.md from nbs/index.ipynb
 	$(BIN)/jupyter nbconvert --log-level ERROR --to markdown --stdout nbs/index.ipynb \
 	  --RegexRemovePreprocessor.enabled=True --RegexRemovePreprocessor.patterns='^#\|\s*hide' \
-	  | awk '/^```/ {if (!code && $$0 == "```") $$0 = "```python"; code = !code} !/^#\|/' | cat -s > $(README)
+	  | awk '/^```/ {if (!code && $$0 == "```") $$0 = "```python"; code = !code} !/^#\|/' | sed 's#](images/#](nbs/images/#' | cat -s > $(README)
 
 # The whole story on what the package brings: simulated targets, ready sources, a study, a report. No network.
 demo: install ## sources, freezing plans and training-set sizes compared on simulated radiographs (report in OUT)

@@ -287,12 +287,13 @@ def _has_screen()->bool:
     return console.is_terminal and (sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")))
 
 _DEMO = dict(sources=("none", "phantom-natural", "phantom-limb", "phantom-chest"), n_train=(50, 100, 200, 400),
-             freezing=("head", "gradual", "full"), images=2400)
-_QUICK = dict(sources=("none", "phantom-natural", "phantom-chest"), n_train=(50, 200), freezing=("head", "full"), images=1200)
+             freezing=("head", "gradual", "full"), images=2400, budget={})
+_QUICK = dict(sources=("none", "phantom-natural", "phantom-chest"), n_train=(50, 200), freezing=("head", "full"), images=900,
+              budget=dict(epochs=5, min_steps=100)) # Half the default budget
 
 @app.command()
 def demo(
-    quick:Annotated[bool, typer.Option("--quick", help="A smaller study, of a minute.")]=False,
+    quick:Annotated[bool, typer.Option("--quick", help="A smaller study with half the training steps, of a minute.")]=False,
     target:Annotated[str, typer.Option(help="phantom-pneumonia, phantom-emphysema or phantom-hernia.")]="phantom-pneumonia",
     seeds:Annotated[int, typer.Option(help="Draws of images, initial head and order; each takes another pretraining of a source, of three.")]=3,
     folder:Annotated[Path, typer.Option(help="Where the report goes; an interrupted demo goes on there.")]=Path("ttl-nb-demo"),
@@ -311,9 +312,9 @@ def demo(
         from ttl_nb.study.study import Study
     domain = _phantom(target, says["images"])
     _say_domain(domain)
-    with _bar("drawing") as tell: load_pixels(domain, 96, progress=tell)
+    with _bar("decoding") as tell: load_pixels(domain, 96, progress=tell)
     sources = _open_sources(parse_sources(says["sources"]), "resnet10", None)
-    found = Study(domain, sources, says["n_train"], says["freezing"], seeds, folder=folder, image_size=96)
+    found = Study(domain, sources, says["n_train"], says["freezing"], seeds, folder=folder, image_size=96, **says["budget"])
     console.print(f"{len(found)} runs into {_escape(folder)}")
     with _bar("runs") as tell: results = found.run("processes", workers, tell, _command_line())
     report = _finish(results, None)

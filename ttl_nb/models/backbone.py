@@ -56,13 +56,20 @@ class StagedNet(nn.Sequential):
         "The last layer: features to logits."
         return self.head[-1]
 
-    def forward(self, x:Tensor)->Tensor: return super().forward(self._checked(x))
+    def forward(self, x:Tensor, since:str="normalise")->Tensor:
+        "`(N,1,H,W)` raw pixels, or what comes out of the parts before `since`, to `(N,C)` logits."
+        return super().forward(self._checked(x)) if since == "normalise" else self.part(x, since)
 
     def features(self, x:Tensor)->Tensor:
         "`(N,1,H,W)` raw pixels to `(N,F)` pooled features, the input of `linear`."
-        x = self._checked(x)
-        for module in list(self)[:-1]: x = module(x)
-        return self.head[:-1](x)
+        return self.part(self._checked(x), until="linear")
+
+    def part(self, x:Tensor, since:str="normalise", until:str|None=None)->Tensor:
+        "Apply the parts from `since` on to the one before `until`: `normalise`, the stages, `linear`; pooling belongs to none."
+        parts = [*list(self.named_children())[:-1], ("pool", self.head[:-1]), ("linear", self.linear)]
+        names = [name for name,_ in parts]
+        for _,module in parts[names.index(since):None if until is None else names.index(until)]: x = module(x)
+        return x
 
     def _checked(self, x:Tensor)->Tensor:
         if x.ndim != 4 or x.shape[1] != 1:
