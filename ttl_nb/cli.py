@@ -26,6 +26,7 @@ from .errors import InputError, check_choice, check_number
 
 # %% ../nbs/60_cli.ipynb #766f492d
 console = Console(highlight=False)
+if not console.is_terminal: console = Console(highlight=False, width=120) # A log is not cut at the 80 columns of a terminal
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 
 class _App(typer.Typer):

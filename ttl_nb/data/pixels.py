@@ -10,7 +10,7 @@ __all__ = ['DECODER', 'read_image', 'square', 'cache_folder', 'UnreadableImages'
 # %% ../../nbs/data/60_pixels.ipynb #ea9b8fd2
 import hashlib, json, os, time, uuid
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing import current_process
 from pathlib import Path
 
@@ -184,19 +184,21 @@ def _in_processes(
     "Decode in this process and in others beside it."
     from joblib.externals.loky import ProcessPoolExecutor
     pool, front, back = ProcessPoolExecutor(workers - 1, timeout=60), 0, len(parts)
+    beside = [pool.submit(_decode_part, part, size) for part in parts]
     try:
-        beside = [pool.submit(_decode_part, part, size) for part in parts]
         while front < back:
-            if beside[front].done() or not beside[back-1].cancel():
-                yield front, _outcome(beside[front], parts[front], size)
-                front += 1
-            else: back -= 1; yield back, _decode_part(parts[back], size)
-    finally: pool.shutdown(wait=True, kill_workers=True)
+            if _done(beside[front]): yield front, beside[front].result(); front += 1
+            else: back -= 1; yield back, _taken_back(beside[back], parts[back], size)
+    finally:
+        for future in beside: future.cancel()
+        pool.shutdown(wait=False)
 
-def _outcome(future:Future, part:Sequence, size:int) -> tuple:
-    "What another process made of a part, or this one if the other died."
-    try: return future.result()
-    except BrokenExecutor: return _decode_part(part, size)
+def _done(future:Future) -> bool: return future.done() and not future.cancelled() and not future.exception()
+
+def _taken_back(future:Future, part:Sequence, size:int) -> tuple:
+    "What another process made of a part, or this one if the other has not."
+    future.cancel()
+    return future.result() if _done(future) else _decode_part(part, size)
 
 # %% ../../nbs/data/60_pixels.ipynb #8846e922
 _BESIDE = 128 # DICOM files or phantoms from which it pays to start a process

@@ -386,6 +386,7 @@ def data_sentences(
              if target["has_test_set"] else
              f"There is no test set. The {count(len(cases) - valid, 'image')} of {count(results.n_patients, 'patient')} are split into five folds by patient, "
              "anew for each seed; each image is scored by the network of the fold that left it out, and only images that the same network scored are compared."]
+    if target.get("simulated"): found.append("These images are simulated. They teach the method, not medicine: what transfers between phantoms says nothing of patients.")
     if valid: found.append(f"{count(valid, 'image')} marked ‘valid’ {'was' if valid == 1 else 'were'} not used.")
     if target["multi_label"]: found.append("An image may have several labels; the AUC is the mean over labels.")
     elif len(target["classes"]) > 2: found.append("The AUC is the mean over classes, each against the rest.")

@@ -21,6 +21,7 @@ import pandas as pd
 from .. import __version__
 from ..analysis.baselines import thumbnail_scores, thumbnails
 from ..analysis.metrics import Contrast, Influence, Interval, auc_influence, contrast, holm, mean_auc
+from ..data.address import is_phantom
 from ..data.pixels import load_pixels
 from ..data.subset import draw_subset
 from ..errors import InputError
@@ -45,7 +46,7 @@ def write_study(
     "Write what is compared into the study's folder."
     t, r = study.target, study.grid[0][1]
     says = dict(format="ttl_nb study 1", target=dict(name=t.name, body_part=t.body_part, classes=list(t.classes), multi_label=t.multi_label,
-                hash=t.hash, has_test_set=t.has_test_set), sources={n: _source_facts(c) for n,c in study.sources.items()}, names=study.names,
+                hash=t.hash, has_test_set=t.has_test_set, simulated=any(map(is_phantom, t.items["file"]))), sources={n: _source_facts(c) for n,c in study.sources.items()}, names=study.names,
                 n_train=study.n_train, freezing=study.freezing, seeds=study.seeds, left_out=study.left_out, command=command,
                 recipe=asdict(r), ids=[i.id for _,i in study.grid], grid_seeds=[s for s,_ in study.grid], versions=_versions())
     (study.folder/"study.json").write_text(json.dumps(says, indent=1))

@@ -24,7 +24,7 @@ from .fit import one_thread, predict
 def score_source(
     checkpoint:Checkpoint, # With a head for the domain's classes
     domain:Domain, # The domain that it was trained on
-    pixels:np.ndarray=None, # (n,H,W) uint8, all of the domain's items; `None`: decoded, or read from the cache
+    pixels:np.ndarray=None, # (n,H,W) uint8, all of the domain's items; `None`: those of the test patients are decoded
 )->dict: # auc, low, high (95 %, clustered by patient) and n_test
     "Score a source on the test patients of its own domain."
     if checkpoint.classes != domain.classes:
@@ -32,9 +32,9 @@ def score_source(
                          f"the classes {', '.join(domain.classes)}: score it on its own domain, '{checkpoint.domain}'")
     net = create_backbone(checkpoint.backbone, len(domain.classes), checkpoint.input)
     net.load_state_dict(checkpoint.state)
-    pixels = load_pixels(domain, checkpoint.image_size) if pixels is None else pixels
     rows = domain.splits()[0].test
-    with one_thread(): scores = predict(net, pixels[rows], domain.multi_label)
+    seen = load_pixels(list(domain.items["file"].iloc[rows]), checkpoint.image_size) if pixels is None else pixels[rows]
+    with one_thread(): scores = predict(net, seen, domain.multi_label)
     found = auc_interval(domain.labels[rows], scores, domain.hashed_patients[rows])
     return dict(auc=round(found.estimate, 4), low=round(found.low, 4), high=round(found.high, 4), n_test=len(rows))
 
