@@ -171,7 +171,7 @@ class Scene:
     width:float                                # Centimetres a side
     bones:dict = field(default_factory=dict)   # Name -> tuple of tubes
     flesh:list = field(default_factory=list)   # Tubes
-    metal:dict = field(default_factory=lambda: dict(titanium=[], steel=[]))
+    metal:dict = field(default_factory=lambda: dict(titanium=[], steel=[])) # Tubes of each metal
     pads:list = field(default_factory=list)    # Tubes of fat within the muscle
     up:float = 0.                              # How far the origin lies above the picture's middle in cm
 
