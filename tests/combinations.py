@@ -11,8 +11,9 @@ from ttl_nb.models.initial import draw_all
 from ttl_nb.models.backbone import create_backbone
 from ttl_nb.study.gates import _wrong_rates
 from ttl_nb.train.batches import PixelDataset
-from ttl_nb.train.fit import make_learner, one_thread, start_network, train_steps
+from ttl_nb.train.fit import start_network, train_steps
 from ttl_nb.train.freezing import FreezingPlan
+from ttl_nb.train.learner import make_learner, one_thread
 from ttl_nb.train.recipe import Recipe, canonical
 from ttl_nb.train.recording import Recording
 

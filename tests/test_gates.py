@@ -11,6 +11,7 @@ from ttl_nb.models.checkpoint import state_hash
 from ttl_nb.study import gates
 from ttl_nb.study.gates import GateFailed, check_run, checkpoints_differ, shuffled_labels
 from ttl_nb.train import fit as fit_room
+from ttl_nb.train import learner as learner_room
 from ttl_nb.train import lr_finder
 from ttl_nb.train.fit import fit, lr_curve, pretrain
 from ttl_nb.train.recipe import Recipe
@@ -86,8 +87,8 @@ def _applied()->bool:
 
 def test_momentum_is_not_cycled(domain, source, monkeypatch):
     "The published code wrote momentum to a key that its optimiser ignored."
-    honest = fit_room._Optimiser._set_hyper
-    monkeypatch.setattr(fit_room._Optimiser, "_set_hyper", lambda self, k, v: None if k == "mom" else honest(self, k, v))
+    honest = learner_room._Optimiser._set_hyper
+    monkeypatch.setattr(learner_room._Optimiser, "_set_hyper", lambda self, k, v: None if k == "mom" else honest(self, k, v))
     with pytest.raises(GateFailed, match="momentum stayed within"): check_run(fit(arm(), domain, source))
 
 
@@ -110,7 +111,7 @@ def test_crops_do_not_take_the_same_corner(domain):
 
 def test_lr_finder_leaves_no_trace(domain, source, monkeypatch):
     "A run after a range test is the run without one; without `restored` it is not."
-    from ttl_nb.train.fit import make_learner
+    from ttl_nb.train.learner import make_learner
     def trained(test_first:bool)->str:
         learner = fit(arm(), domain, source).learner
         if test_first: lr_finder.find_lr(learner, steps=10)

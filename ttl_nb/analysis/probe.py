@@ -10,8 +10,10 @@ __all__ = ['STRENGTHS', 'inner_folds', 'Probe', 'fit_probe']
 # %% ../../nbs/analysis/05_probe.ipynb #78169e6e
 import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.model_selection import StratifiedGroupKFold
@@ -20,17 +22,31 @@ from sklearn.preprocessing import StandardScaler
 # %% ../../nbs/analysis/05_probe.ipynb #c0a8fa95
 STRENGTHS = tuple(np.logspace(-5, 2, 8))
 
+class _Folds(StratifiedGroupKFold):
+    "The same folds, with one pass over all folds for each patient."
+    def _find_best_fold(self, y_counts_per_fold, y_cnt, group_y_counts):
+        tried = y_counts_per_fold + np.eye(self.n_splits)[:,:,None]*group_y_counts
+        spread = np.std(tried/y_cnt.reshape(1, -1), axis=1).mean(1).tolist()
+        best, least, fewest = None, np.inf, np.inf
+        for i,(s,n) in enumerate(zip(spread, y_counts_per_fold.sum(1).tolist())):
+            if s < least or (abs(s - least) <= 1e-8 + 1e-5*abs(least) and n < fewest): best, least, fewest = i, s, n
+        return best
+
+@lru_cache(64)
+def _folds_of(labels:tuple, patients:tuple, seed:int)->list:
+    labels, patients = np.array(labels), np.array(patients)
+    fewest = min(len(set(patients[labels == c])) for c in np.unique(labels))
+    if fewest < 2: return []
+    folds = list(_Folds(min(5, fewest), shuffle=True, random_state=seed).split(labels, labels, patients))
+    return [f for f in folds if len(np.unique(labels[f[0]])) == len(np.unique(labels)) and len(f[1])]
+
 def inner_folds(
     labels:np.ndarray, # (n,) int, class of each training image
     patients:np.ndarray, # (n,) who each image belongs to
     seed:int=0, # Shuffles the patients
 )->list: # Pairs (train rows, test rows); empty where a class has too few patients for two folds
     "Patient-grouped, stratified folds of a training set, at most five."
-    fewest = min(len(set(patients[labels == c])) for c in np.unique(labels))
-    if fewest < 2: return []
-    cv = StratifiedGroupKFold(min(5, fewest), shuffle=True, random_state=seed)
-    folds = list(cv.split(labels, labels, patients))
-    return [f for f in folds if len(np.unique(labels[f[0]])) == len(np.unique(labels)) and len(f[1])]
+    return list(_folds_of(tuple(labels.tolist()), tuple(patients.tolist()), int(seed)))
 
 # %% ../../nbs/analysis/05_probe.ipynb #eeab8c52
 @dataclass(frozen=True)
@@ -47,22 +63,116 @@ class Probe:
         "Class scores before softmax (or sigmoid, for several labels an image)."
         return features @ self.weight.T + self.bias
 
-# %% ../../nbs/analysis/05_probe.ipynb #2ac48634
-def _unscaled(model, scaler:StandardScaler)->tuple:
-    "Weights and bias of `model` for features that are not standardised; one row a class."
-    w = model.coef_ if scaler.scale_ is None else model.coef_/scaler.scale_
-    b = model.intercept_ if scaler.mean_ is None else model.intercept_ - w @ scaler.mean_
-    return (np.vstack([np.zeros_like(w), w]), np.concatenate([[0.], b])) if len(w) == 1 else (w, b)
+# %% ../../nbs/analysis/05_probe.ipynb #d037ba05
+def _axes(
+    x:np.ndarray, # (n,F)
+)->tuple: # z (n,r) with orthogonal columns, v (F,r) with z = x @ v
+    "Principal axes of the rows of `x`, at most as many as rows or columns."
+    wide = x.shape[0] < x.shape[1]
+    squares, u = np.linalg.eigh(x @ x.T if wide else x.T @ x)
+    keep = squares > max(squares[-1], 1e-300)*1e-13
+    if not wide: return x @ u[:,keep], u[:,keep]
+    lengths = np.sqrt(squares[keep])
+    return u[:,keep]*lengths, (x.T @ u[:,keep])/lengths
 
-def _solve(x:np.ndarray, y:np.ndarray, folds:list, strength:float|None, balanced:bool=False):
+def _newton_step(z, ridge, d, g, squares)->np.ndarray:
+    "Solve (diag(ridge) + zᵀ diag(d) z) s = -g for each column, nearly: columns leave when they are done."
+    at, s, r = np.arange(g.shape[1]), np.zeros_like(g), -g
+    pre = np.maximum(ridge + squares*d.mean(0), 1e-12)
+    q = r/pre
+    p, rho = q, (r*q).sum(0)
+    enough = rho*np.minimum(1e-2, np.abs(g).max(0))
+    for _ in range(200):
+        h = ridge*p + z.T @ (d*(z @ p))
+        step = rho/np.maximum((p*h).sum(0), 1e-300)
+        s[:,at] += step*p
+        r = r - step*h
+        q = r/pre
+        before, rho = rho, (r*q).sum(0)
+        p = q + rho/np.maximum(before, 1e-300)*p
+        if (on := rho > enough).all(): continue
+        if not on.any(): break
+        at, r, p, d, pre, rho, enough = at[on], r[:,on], p[:,on], d[:,on], pre[:,on], rho[on], enough[on]
+    return s
+
+# %% ../../nbs/analysis/05_probe.ipynb #d82527c1
+def _value(ridge, w, m, t, y): return .5*(ridge*w*w).sum(0) + (m*(np.logaddexp(0, t) - y*t)).sum(0)
+
+def _minimise(
+    z:np.ndarray, # (n,r) with orthogonal columns
+    y:np.ndarray, # (n,) 0 or 1
+    m:np.ndarray, # (n,p) weight of each image in each problem: C, or 0 where it is left out
+    tolerance:float, # Largest gradient of the mean loss, which L-BFGS in scikit-learn takes to 1e-5 here
+)->np.ndarray: # (r+1,p) weights and, last, bias
+    "Minimise ½‖w‖² + Σ m log(1 + exp(-y t)), t = z w + b, for each column of `m`."
+    z, y = np.hstack([z, np.ones((len(z), 1))]), y[:,None].astype(float)
+    ridge = np.r_[np.ones(z.shape[1] - 1), 0.][:,None]
+    squares, w, live = (z*z).sum(0)[:,None], np.zeros((z.shape[1], m.shape[1])), np.arange(m.shape[1])
+    for _ in range(100):
+        u, t = w[:,live], z @ w[:,live]
+        p = expit(t)
+        g = ridge*u + z.T @ (m*(p - y))
+        on = np.abs(g).max(0) > tolerance*m.sum(0)
+        if not on.any(): break
+        live, m, u, t, p, g = live[on], m[:,on], u[:,on], t[:,on], p[:,on], g[:,on]
+        w[:,live] = u + _shortened(z, y, ridge, m, u, t, g, _newton_step(z, ridge, m*p*(1 - p), g, squares))
+    return w
+
+def _shortened(z, y, ridge, m, u, t, g, s)->np.ndarray:
+    "The step `s`, halved until the value falls (Armijo)."
+    now, slope, along, share = _value(ridge, u, m, t, y), (g*s).sum(0), z @ s, np.ones(s.shape[1])
+    for _ in range(40):
+        rises = _value(ridge, u + share*s, m, t + share*along, y) > now + 1e-4*share*slope + 1e-12*np.abs(now)
+        if not rises.any(): break
+        share = np.where(rises, share/2, share)
+    return share*s
+
+# %% ../../nbs/analysis/05_probe.ipynb #d20fb331
+def _weights(y:np.ndarray, rows, balanced:bool)->np.ndarray:
+    "(n,) weight of each image in the loss: 0 but for `rows`, where classes may weigh the same."
+    m = np.zeros(len(y))
+    m[rows] = len(y[rows])/(2*np.bincount(y[rows], minlength=2))[y[rows]] if balanced else 1.
+    return m
+
+def _chosen_strength(z:np.ndarray, y:np.ndarray, folds:list, balanced:bool)->float:
+    "The one of `STRENGTHS` with the least mean log loss over the folds."
+    m = np.stack([c*_weights(y, train, balanced) for train,_ in folds for c in STRENGTHS], 1)
+    w = _minimise(z, y, m, 1e-6)
+    t = z @ w[:-1] + w[-1]
+    loss = np.logaddexp(0, t) - y[:,None]*t
+    k = len(STRENGTHS)
+    return STRENGTHS[int(np.mean([loss[test,i*k:(i+1)*k].mean(0) for i,(_,test) in enumerate(folds)], axis=0).argmin())]
+
+def _solve_two(x:np.ndarray, y:np.ndarray, folds:list, strength:float|None, balanced:bool)->tuple:
+    "Weights (1,F), bias (1,) and strength for two classes."
+    z, v = _axes(x)
+    c = strength or (_chosen_strength(z, y, folds, balanced) if folds else .01)
+    w = _minimise(z, y, c*_weights(y, slice(None), balanced)[:,None], 1e-10)
+    return (v @ w[:-1]).T, w[-1], float(c)
+
+# %% ../../nbs/analysis/05_probe.ipynb #adf715fc
+def _solve_more(x:np.ndarray, y:np.ndarray, folds:list, strength:float|None, balanced:bool)->tuple:
+    "Weights (C,F), bias (C,) and strength for three classes and more."
     options = dict(solver="lbfgs", max_iter=1000, tol=1e-5, class_weight="balanced" if balanced else None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", ConvergenceWarning)
-        if strength or not folds: return LogisticRegression(C=strength or .01, **options).fit(x, y)
-        return LogisticRegressionCV(Cs=STRENGTHS, cv=folds, scoring="neg_log_loss", **options).fit(x, y)
+        if strength or not folds: model = LogisticRegression(C=strength or .01, **options).fit(x, y)
+        else: model = LogisticRegressionCV(Cs=STRENGTHS, cv=folds, scoring="neg_log_loss", **options).fit(x, y)
+    return model.coef_, model.intercept_, float(np.ravel(model.C_ if hasattr(model, "C_") else model.C)[0])
 
-# %% ../../nbs/analysis/05_probe.ipynb #82c32aac
+def _solve(x:np.ndarray, y:np.ndarray, folds:list, strength:float|None, balanced:bool=False)->tuple:
+    classes = np.unique(y)
+    if len(classes) != 2: return _solve_more(x, y, folds, strength, balanced)
+    return _solve_two(x, (y == classes[1]).astype(int), folds, strength, balanced)
+
+# %% ../../nbs/analysis/05_probe.ipynb #2ac48634
+def _unscaled(w:np.ndarray, b:np.ndarray, scaler:StandardScaler)->tuple:
+    "Weights and bias for features that are not standardised; one row a class."
+    if scaler.scale_ is not None: w = w/scaler.scale_
+    if scaler.mean_ is not None: b = b - w @ scaler.mean_
+    return (np.vstack([np.zeros_like(w), w]), np.concatenate([[0.], b])) if len(w) == 1 else (w, b)
+
 def fit_probe(
     features:np.ndarray, # (n,F) float, features of the training images
     labels:np.ndarray, # (n,) int class, or (n,C) 0/1 for several labels an image
@@ -78,8 +188,8 @@ def fit_probe(
     columns = labels.T.astype(int) if labels.ndim == 2 else [labels]
     folds = [] if strength else [inner_folds(y, patients, seed) for y in columns]
     for i,y in enumerate(columns):
-        model = _solve(x, y, folds[i] if folds else [], strength, balanced)
-        found.append((*_unscaled(model, scaler), float(np.ravel(model.C_ if hasattr(model, "C_") else model.C)[0])))
+        w, b, c = _solve(x, y, folds[i] if folds else [], strength, balanced)
+        found.append((*_unscaled(w, b, scaler), c))
     w, b, c = zip(*found)
     if labels.ndim == 2: w, b = [np.stack([wi[1] for wi in w])], [np.array([bi[1] for bi in b])]
     return Probe(w[0], b[0], c, bool(folds) and all(folds))

@@ -14,6 +14,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Callable
 
+import numpy as np
 import pandas as pd
 
 from ..data.domain import Domain
@@ -26,9 +27,11 @@ from .engine import engine_named
 from .gates import Gate, GateFailed, check_run, checkpoints_differ, shuffled_labels
 from .results import THUMBNAIL, Results, arm_name, write_baseline, write_cases, write_study
 from .store import Store
-from ..train.fit import bind, fit, image_ids, pick_checkpoint, read_source
+from ..train.features import features_file, keep_features
+from ..train.fit import bind, fit, image_ids, pick_checkpoint, read_source, start_network
 from ..train.freezing import PLANS, FreezingPlan
-from ..train.recipe import Recipe, canonical
+from ..train.learner import one_thread
+from ..train.recipe import Recipe, canonical, is_converged_probe
 
 # %% ../../nbs/study/10_study.ipynb #62a4c439
 def _check_twins(target:str, freezing, fields:dict):
@@ -81,10 +84,34 @@ class _Job:
         "Prepare: pixels are mapped from the cache, not copied."
         return self, load_pixels(self.target, self.image_size), Store(self.folder)
 
-def _do_run(prepared:tuple, piece:tuple)->dict:
-    "One run: fit, gates, store."
-    (job, pixels, store), (seed, recipe) = prepared, piece
+def _do_run(prepared:tuple, piece:tuple)->dict|None:
+    "One run: fit, gates, store; or, of a piece without a seed, the features for the probes of one source."
+    (job, pixels, store), (seed, recipe, *rows) = prepared, piece
+    if seed is None: return _keep_features(job, pixels, recipe, *rows)
     return store.add(check_run(fit(recipe, job.target, job.sources, pixels)), seed)
+
+# %% ../../nbs/study/10_study.ipynb #3f93b02a
+def _keep_features(job:_Job, pixels:np.ndarray, recipe:Recipe, rows:np.ndarray):
+    checkpoint = pick_checkpoint(recipe, job.sources)
+    network = lambda: start_network(recipe, len(job.target.classes), checkpoint, pixels[rows[:1]])
+    with one_thread(): keep_features(features_file(recipe, checkpoint, pixels), network, pixels, rows)
+
+def _rows_of(target:Domain, recipes:list)->np.ndarray:
+    "Every image that these runs train on or score."
+    largest = {}
+    for r in recipes: largest[r.subset_seed] = max(largest.get(r.subset_seed, 2), r.n_train)
+    parts = [p for seed,n in largest.items() for split in target.splits(seed)
+             for p in (draw_subset(target, n, seed, recipes[0].balance, split.train), split.test)]
+    return np.unique(np.concatenate(parts))
+
+def _pieces(target:Domain, runs:list)->list[tuple]:
+    "What workers are to do: features for the probes of each checkpoint, then the runs, in each seed probes last."
+    groups = {}
+    for _,r in runs:
+        if is_converged_probe(r) and r.init == "pretrained": groups.setdefault(r.checkpoint_hash, []).append(r)
+    first = [(None, group[0], _rows_of(target, group)) for group in groups.values()]
+    at = {seed: i for i,seed in enumerate(dict.fromkeys(seed for seed,_ in runs))}
+    return first + sorted(runs, key=lambda piece: (at[piece[0]], is_converged_probe(piece[1])))
 
 # %% ../../nbs/study/10_study.ipynb #b08f3aba
 class Study:
@@ -183,7 +210,8 @@ def _run(self,
     missing, n = [(seed, r) for seed,r in self.grid if r.id not in done], len(self.grid)
     job, finished = _Job(self.target, self.sources, self.folder.absolute(), self.image_size), n - len(missing)
     if progress: progress(finished, n, None)
-    for row in do(job, _do_run, missing, workers=workers):
+    for row in do(job, _do_run, _pieces(self.target, missing), workers=workers):
+        if row is None: continue
         finished += 1
         if progress: progress(finished, n, row)
     write_baseline(self); self.gates()
@@ -200,12 +228,22 @@ def _gates(self)->list[Gate]:
     found = [checkpoints_differ({i: w for i,w in trained.items() if i in own})]
     if not self.target.multi_label:
         recipe = replace(next(r for _,r in self.grid if r.n_train == min(self.n_train)), freezing="head", head_solver="lbfgs", tta=1, checkpoint_hash="")
-        found.append(shuffled_labels(recipe, self.target, self.sources, load_pixels(self.target, self.image_size)))
+        pixels = load_pixels(self.target, self.image_size)
+        self._features_for_gates(recipe, pixels)
+        found.append(shuffled_labels(recipe, self.target, self.sources, pixels))
     (self.folder/"gates.json").write_text(json.dumps([asdict(g) for g in found], indent=1))
     if failed := [g for g in found if not g.passed]: raise GateFailed(f"gate '{failed[0].name}' failed: {failed[0].found}")
     return found
 
-Study.gates = _gates
+def _features_for_gates(self, recipe:Recipe, pixels:np.ndarray):
+    "Shuffled labels draw other images: keep the features of all of them, where that is less than what twelve probes compute."
+    split = self.target.splits(0)[0]
+    rows = np.concatenate([split.train, split.test])
+    if recipe.init == "pretrained" and len(rows) <= 12*(recipe.n_train + len(split.test)):
+        _keep_features(_Job(self.target, self.sources, self.folder, self.image_size), pixels, recipe, rows)
+
+Study.gates, Study._features_for_gates = _gates, _features_for_gates
+
 def _results(self)->Results:
     "What has been found so far."
     return Results(self.folder)
