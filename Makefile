@@ -16,7 +16,7 @@ BIN    := $(VENV)/bin
 export OMP_NUM_THREADS = 1
 export MPLBACKEND = agg
 
-.PHONY: help install test slow sync readme demo real sources pictures clean
+.PHONY: help install test slow sync readme demo real sources bench pictures clean
 
 help: ## list these targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -67,6 +67,10 @@ $(OUT)/%-3.safetensors: | install
 sources: install ## train the ready sources anew into ttl_nb/models/
 	for s in natural limb chest; do $(BIN)/ttl-nb pretrain phantom-$$s --out ttl_nb/models/phantom-$$s.safetensors \
 	  --image-size 96 --max-images 4800 --seeds 3 --epochs 12 --half; done
+
+bench: install ## speed against fastai, line by line, with the equality of results (OUT/speed.json; a quiet machine, 15 minutes)
+	mkdir -p $(OUT)
+	$(BIN)/python benchmarks/speed.py --json $(OUT)/speed.json
 
 pictures: install ## draw the contact sheets of the phantoms into nbs/images/
 	mkdir -p nbs/images
