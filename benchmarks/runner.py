@@ -88,7 +88,8 @@ def rows(
     "What goes into the JSON file."
     if outcome is None: return [dict(name=line.name, value=None, unit="×", target=line.target, ok=False)]
     ratio = dict(name=line.name, value=round(outcome.ratio, 3), unit="×", target=line.target, ok=bool(outcome.equal and outcome.ratio >= line.target))
-    return [ratio, *(dict(name=b.name, value=round(b.value, 3), unit=b.unit, target=b.target, ok=bool(b.value <= b.target)) for b in outcome.bounds)]
+    beside = [dict(name=b.name, value=round(b.value, 3), unit=b.unit, target=b.target, ok=bool(b.value <= b.target)) for b in outcome.bounds]
+    return [ratio, *beside]
 
 
 def _processor():
@@ -157,7 +158,8 @@ def main(
     from rich.console import Console
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", metavar="FILE", help="also write a list of {name, value, unit, target, ok}")
-    parser.add_argument("--only", metavar="NAME", action="append", choices=[l.name for l in lines], help=f"one line (repeat it for several): {', '.join(l.name for l in lines)}")
+    names = [l.name for l in lines]
+    parser.add_argument("--only", metavar="NAME", action="append", choices=names, help=f"one line (repeat it for several): {', '.join(names)}")
     parser.add_argument("--quick", action="store_true", help="small sizes and few turns: does it run, are results equal? Its ratios say nothing")
     says = parser.parse_args(argv)
     console, found = Console(highlight=False), []

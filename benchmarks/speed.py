@@ -51,7 +51,8 @@ def draw_files(folder, n): # Where to, and how many
     g, found = np.random.default_rng(0), []
     y, x = np.mgrid[:128, :128]/128
     for i in range(n):
-        picture = 90 + 60*np.cos(4*x + g.normal(0, .3)) + g.normal(0, 12, (128, 128)) + 35*(i % 2)*np.exp(-30*((x - g.uniform(.3, .7))**2 + (y - .5)**2))
+        spot = 35*(i % 2)*np.exp(-30*((x - g.uniform(.3, .7))**2 + (y - .5)**2))
+        picture = 90 + 60*np.cos(4*x + g.normal(0, .3)) + g.normal(0, 12, (128, 128)) + spot
         Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(folder/f"{i}.jpg", quality=90)
         found.append((f"{i}.jpg", "AB"[i % 2], i))
     return pd.DataFrame(found, columns=["file", "label", "patient_id"])
@@ -350,7 +351,8 @@ def processes(quick):
             some = [r for _, r in found.grid[:4]]
             same = all(fit(r, found.target, checkpoints).facts["trained"] == table.trained[r.id] for r in some)
     off = float((table.auc - threaded.auc).abs().max())
-    said = f"weights of {len(some)} of {len(table)} runs equal to the bit those of one thread in this process: {yes(same)}; AUCs of two threads differ by {off:.3f} at most"
+    said = (f"weights of {len(some)} of {len(table)} runs equal to the bit those of one thread in this process: {yes(same)}; "
+            f"AUCs of two threads differ by {off:.3f} at most")
     return Outcome(mine, other, same and sorted(table.index) == sorted(threaded.index), said, threads="2 processes of one thread, 1 of two")
 
 
