@@ -90,7 +90,7 @@ def test_unknown_label(data):
 def test_names(data, source, capsys):
     table = data/"labels.csv"
     refused(capsys, *study(table, "--source", "none", "--freezing", "gradul"), says="did you mean 'gradual'?")
-    refused(capsys, *study(table, "--source", "knee"), says="must be NAME=FILES or none, got 'knee'")
+    refused(capsys, *study(table, "--source", "knee"), says="must be NAME=FILES, a ready source such as phantom-chest, or none, got 'knee'")
     refused(capsys, *study(table, "--source", "knee=nowhere-*.safetensors"), says="no file is called 'nowhere-*.safetensors'")
     refused(capsys, *study(table, "--source", "none", "--backbone", "resnet11"), says="`backbone` must be one of")
     refused(capsys, *study(table, "--source", "none", "--engine", "magic"), says="`engine` must be one of inline, processes, got 'magic'")

@@ -207,10 +207,10 @@ def initialise(
     "Give `net` the weights that a run starts from."
     if reads_source(check_init(init)) and state is None:
         raise InputError(f"`init` '{init}' starts from a source's weights, but there is no source: name one, or take 'scratch' or 'gabor'")
+    if init == "pretrained": return load_backbone(draw_head(net, seed), state, label)
     draw_all(net, seed)
     if init == "scratch": return net
     if init == "gabor": return draw_gabor(net, seed)
-    if init == "pretrained": return load_backbone(net, state, label)
     if init.startswith("prefix:"): return load_prefix(net, state, init.split(":")[1], label)
     return redraw(net, state, init, seed, label)
 

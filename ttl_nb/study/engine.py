@@ -9,7 +9,8 @@ __all__ = ['ENGINES', 'run_inline', 'run_processes', 'engine_named']
 
 # %% ../../nbs/study/30_engine.ipynb #866cc65a
 import os, threading, time
-from concurrent.futures import as_completed
+from concurrent.futures import FIRST_COMPLETED, wait
+from itertools import islice
 from typing import Callable, Iterable
 
 from joblib.externals.loky import ProcessPoolExecutor
@@ -43,6 +44,13 @@ def _start_worker(prepare):
 
 def _do(work, piece): return work(_prepared, piece)
 
+def _fed(pool, work, pieces:Iterable, most:int):
+    "Hand over at most so many pieces at a time: those that still wait when a pool is shut down make its thread stumble."
+    waiting, pieces = set(), iter(pieces)
+    while waiting := waiting | {pool.submit(_do, work, piece) for piece in islice(pieces, most - len(waiting))}:
+        done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+        for future in done: yield future.result()
+
 def run_processes(
     prepare:Callable, # Called once in each process; its result is passed to every `work` there
     work:Callable, # `work(prepared, piece)`
@@ -54,8 +62,7 @@ def run_processes(
     if not pieces: return
     workers = min(workers or os.cpu_count() or 1, len(pieces))
     pool = ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(prepare,), env=_ENV, timeout=600)
-    try:
-        for done in as_completed([pool.submit(_do, work, piece) for piece in pieces]): yield done.result()
+    try: yield from _fed(pool, work, pieces, 2*workers)
     finally: pool.shutdown(wait=True, kill_workers=True)
 
 # %% ../../nbs/study/30_engine.ipynb #ea6fc1c7

@@ -1,0 +1,20 @@
+"A piece of work that fails ends the others quietly."
+import subprocess, sys
+
+CODE = '''
+import sys
+from operator import truediv
+from ttl_nb.study.engine import run_processes
+if __name__ == "__main__":
+    for turn in range(3):
+        try: print(len(list(run_processes(float, truediv, [1, 2, 0, *range(1, 300)], workers=2))))
+        except ZeroDivisionError: print("one failed")
+'''
+
+
+def test_one_that_fails_ends_the_others_without_a_traceback(tmp_path):
+    "The pool's own thread tripped over work that still waited when the pool was shut down."
+    (tmp_path/'work.py').write_text(CODE)
+    r = subprocess.run([sys.executable, 'work.py'], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert r.stdout.split('\n')[:3] == ['one failed']*3, r.stderr
+    assert 'Traceback' not in r.stderr, r.stderr
