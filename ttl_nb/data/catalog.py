@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .dicom import MAX_PIXELS, NAMES, _check_deflated, _quiet, is_dicom, named_dicom, split_frame
-from .domain import SPLITS, Domain, _rows, file_digests
+from .dicom import MAX_PIXELS, NAMES, is_dicom, named_dicom, read_header, split_frame
+from .domain import SPLITS, Domain, file_digests, rows_where
 from .phantom import phantom
 from .pixels import cache_folder
 from ..errors import InputError, check_choice, check_number, some
@@ -247,7 +247,7 @@ def _observation(cells:pd.Series, uncertain:str, file:Path) -> pd.Series:
     values = pd.to_numeric(cells.str.strip().replace("", "0"), errors="coerce")
     bad = ~values.isin([-1, 0, 1]).to_numpy()
     if bad.any():
-        raise InputError(f"column `{cells.name}` of {file} holds {cells.iloc[int(bad.argmax())]!r} in {_rows(bad)}, "
+        raise InputError(f"column `{cells.name}` of {file} holds {cells.iloc[int(bad.argmax())]!r} in {rows_where(bad)}, "
                          "counted from 1 below the header: an observation is 1, 0, -1 or blank.")
     return values.replace(-1, UNCERTAIN[uncertain]).astype(int)
 
@@ -575,21 +575,6 @@ def _class_names(numbers:np.ndarray, classes:Sequence[str]|None, file:Path) -> t
 # %% ../../nbs/data/40_catalog.ipynb #94de77a2
 DICOM_KEYS = ("file", "SOPInstanceUID", "AccessionNumber", "PatientID")
 
-def _header(file:str|Path, names:Sequence[str]) -> dict[str, str]|None:
-    "Fields of a DICOM header as text, '' where absent; None if the file holds no image."
-    from pydicom import dcmread
-    if not is_dicom(file): raise InputError(f"{file} is not a DICOM file: take it out of the table, or use from_csv.")
-    with open(file, "rb") as f: magic = f.read(132)[128:] == b"DICM"
-    fields = ["NumberOfFrames", *names]
-    try:
-        with _quiet():
-            if magic: _check_deflated(file)
-            ds = dcmread(file, force=not magic, stop_before_pixels=True, specific_tags=["Rows", *fields])
-            return {k: str(ds.get(k) or "").strip() for k in fields} if "Rows" in ds else None
-    except Exception as e:
-        raise InputError(f"{file} can't be read: its DICOM header is damaged ({type(e).__name__}); repair the file or "
-                         "take it out of the folder.") from e
-
 def _dicom_files(root:Path) -> list[Path]:
     "Every DICOM file below a folder; none is an error that says what is there."
     found = [f for f in _images(root) if is_dicom(f)]
@@ -619,14 +604,14 @@ def _by_header(keys:pd.Series, root:Path, table:Path, by:str, read:Callable) -> 
     "The table's row of each file, by an identifier in its header."
     twice = keys.duplicated(keep=False).to_numpy() | (keys == "").to_numpy()
     if twice.any():
-        raise InputError(f"`{keys.name}` of {table} is blank or there more than once in {_rows(twice)}, counted from 1 "
+        raise InputError(f"`{keys.name}` of {table} is blank or there more than once in {rows_where(twice)}, counted from 1 "
                          f"below the header: there must be one row for each {by}.")
     row = {k: i for i, k in enumerate(keys)}
     headers = [(str(f), read(str(f))) for f in _dicom_files(root)]
     found = [(f, row[h[by]]) for f, h in headers if h and h[by] in row]
     lost = ~np.isin(np.arange(len(keys)), [i for _, i in found])
     if lost.any():
-        raise InputError(f"{lost.sum()} of {len(keys)} rows of {table} fit no file ({_rows(lost)}): none of the "
+        raise InputError(f"{lost.sum()} of {len(keys)} rows of {table} fit no file ({rows_where(lost)}): none of the "
                          f"{len(headers)} DICOM files below {root} has that {by}; take those rows out, or join by "
                          "another identifier.")
     return pd.DataFrame(found, columns=["file", "row"])
@@ -668,7 +653,8 @@ def from_dicom(
     rows = _read_table(table)
     keys = _column(rows, key, "key", table).str.strip()
     if not len(rows): raise InputError(f"the table {table} is empty: there must be a row for each file or {by}.")
-    read = cache(lambda f: _header(f, sorted({by, "PatientID" if patient == "header" else by} - {"file"})))
+    wanted = sorted({"NumberOfFrames", by, "PatientID" if patient == "header" else by} - {"file"})
+    read = cache(lambda f: read_header(f, wanted))
     found = _by_file(keys, root, table) if by == "file" else _by_header(keys, root, table, by, read)
     headers, rows = _headers(found["file"], read), rows.iloc[found["row"]].reset_index(drop=True)
     if patient == "header": who = _told([h["PatientID"] for h in headers], found["file"], root)

@@ -6,8 +6,8 @@ Docs: https://ttl-nb.github.io/ttl_nb/data/dicom.html.md"""
 
 # %% auto #0
 __all__ = ['NAMES', 'MAX_PIXELS', 'FIELDS', 'PLUGINS', 'LUMINANCE', 'WINDOWS', 'VOI', 'RADIOGRAPHS', 'is_dicom', 'named_dicom',
-           'split_frame', 'decoder_versions', 'linear', 'linear_exact', 'sigmoid', 'render', 'read_dicom', 'Step',
-           'explain_dicom', 'plot_steps']
+           'split_frame', 'read_header', 'decoder_versions', 'linear', 'linear_exact', 'sigmoid', 'render',
+           'read_dicom', 'Step', 'explain_dicom', 'plot_steps']
 
 # %% ../../nbs/data/20_dicom.ipynb #fd8d5e3c
 import math, os, re, threading, warnings
@@ -124,6 +124,24 @@ def _check_deflated(file:str|Path):
         inflate = zlib.decompressobj(-zlib.MAX_WBITS)
         size = len(inflate.decompress(f.read(), 4*MAX_PIXELS))
     if size == 4*MAX_PIXELS: raise InputError(f"it unfolds to more than the {4*MAX_PIXELS:,} bytes that are read")
+
+# %% ../../nbs/data/20_dicom.ipynb #3b16f9dd
+def read_header(
+    file:str|Path,        # A DICOM file
+    names:Sequence[str],  # Fields by pydicom's names, such as "SOPInstanceUID"
+) -> dict[str, str]|None: # Each as text, '' where absent; None if the file holds no image
+    "Some fields of a DICOM header, without reading the image."
+    from pydicom import dcmread
+    if not is_dicom(file): raise InputError(f"{file} is not a DICOM file: take it out of the table, or use from_csv.")
+    with open(file, "rb") as f: magic = f.read(132)[128:] == b"DICM"
+    try:
+        with _quiet():
+            if magic: _check_deflated(file)
+            ds = dcmread(file, force=not magic, stop_before_pixels=True, specific_tags=["Rows", *names])
+            return {k: str(ds.get(k) or "").strip() for k in names} if "Rows" in ds else None
+    except Exception as e:
+        raise InputError(f"{file} can't be read: its DICOM header is damaged ({type(e).__name__}); repair the file or "
+                         "take it out of the folder.") from e
 
 # %% ../../nbs/data/20_dicom.ipynb #e8f041e8
 def _numbers(ds, name:str) -> list[float]:
