@@ -72,6 +72,7 @@ class Record(Callback):
         net = self.model
         self.start = {s: [w.clone() for w in _weights(net.stage(s))] for s in STAGES}
         self.start_stats = {s: [b.clone() for b in _statistics(net.stage(s))] for s in STAGES}
+        self.still = set(STAGES) if self.plan.batch_norm != "live" else set()
         self._start_phase(0.)
         self.grads, self.losses = {}, []
 
@@ -87,6 +88,7 @@ class Record(Callback):
         live, net = self.plan.batch_norm == "live", self.model
         self.fixed = {s: [w.clone() for w in _weights(net.stage(s), live)] for s in self.plan.frozen(fraction)}
         self.fixed_stats = {s: [b.clone() for b in _statistics(net.stage(s))] for s in self.plan.statistics_fixed(fraction)}
+        self.still &= {*self.fixed} & {*self.fixed_stats}
 
     def opened(self, stages:tuple, step:int):
         "A phase begins: what was frozen until here must still be where it was."
@@ -112,9 +114,13 @@ class Record(Callback):
     def after_epoch(self):
         if self.losses: self.recording.add("valid", self.train_iter, loss=sum(l*n for l,n in self.losses)/sum(n for _,n in self.losses))
         for s in STAGES if self.looks else ():
-            self.recording.add("stage", self.train_iter, stage=s, grad=self.grads.get(s, 0.),
-                               moved=_distance(_weights(self.model.stage(s)), self.start[s]),
-                               statistics=_distance(_statistics(self.model.stage(s)), self.start_stats[s]))
+            moved, statistics = (0., 0.) if s in self.still and self.epoch < self.n_epoch - 1 else self._moved(s)
+            self.recording.add("stage", self.train_iter, stage=s, grad=self.grads.get(s, 0.), moved=moved, statistics=statistics)
+
+    def _moved(self, stage:str)->tuple[float,float]:
+        "How far weights and BatchNorm statistics of a stage are from where they started."
+        part = self.model.stage(stage)
+        return _distance(_weights(part), self.start[stage]), _distance(_statistics(part), self.start_stats[stage])
 
     def after_fit(self): self.check_frozen(min(self.pct_train, 1.))
 
