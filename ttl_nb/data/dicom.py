@@ -289,11 +289,10 @@ def _own_bits(x:np.ndarray, ds, compressed:bool) -> tuple[np.ndarray, int]:
     allocated = 8*x.dtype.itemsize
     bits = _whole(ds, "BitsStored", allocated)
     signed, shift = _whole(ds, "PixelRepresentation", 0), _whole(ds, "HighBit", bits-1) + 1 - bits
-    x = x.astype(np.int64 if allocated > 16 else np.int32)
     if compressed or not 0 < bits + max(shift, 0) <= allocated:
-        fits = (-(1 << bits-1) <= x.min() and x.max() < 1 << bits-1) if signed else x.max() < 1 << bits
+        fits = (-(1 << bits-1) <= int(x.min()) and int(x.max()) < 1 << bits-1) if signed else int(x.max()) < 1 << bits
         return x, bits if fits else allocated
-    x = x >> max(shift, 0) & (1 << bits) - 1
+    x = x.astype(np.int64 if allocated > 16 else np.int32) >> max(shift, 0) & (1 << bits) - 1
     return np.where(x >> bits - 1 & 1, x - (1 << bits), x) if signed else x, bits
 
 # %% ../../nbs/data/20_dicom.ipynb #7963a5a3
@@ -503,11 +502,13 @@ def _full(grey:_Grey, ds) -> tuple[_Grey, str]:
     low, high = (grey.low, grey.high) if fills else grey.range
     said = "the range that its bits can hold" if fills else "the image's own range"
     if high == low: return _shown(grey, np.zeros_like(grey.values)), "no window used, and all one value: black"
-    return _shown(grey, (grey.values - low)/(high - low)), f"no window used: by {said}, {low:g} to {high:g}"
+    x = grey.values - low
+    x /= high - low
+    return _shown(grey, x), f"no window used: by {said}, {low:g} to {high:g}"
 
 def _shown(grey:_Grey, x:np.ndarray) -> _Grey:
     "The image with values from 0 to 1."
-    return replace(grey, values=x.clip(0, 1).astype(np.float32), low=0, high=1)
+    return replace(grey, values=x.clip(0, 1).astype(np.float32, copy=False), low=0, high=1)
 
 # %% ../../nbs/data/20_dicom.ipynb #f5c44e97
 def _upright(grey:_Grey, ds) -> tuple[_Grey, str]:
@@ -517,7 +518,7 @@ def _upright(grey:_Grey, ds) -> tuple[_Grey, str]:
     if grey.colour: return grey, "nothing: it is in colour"
     x = 1 - grey.values if said else grey.values
     words = f"inverted: {' and '.join(said)}" if said else f"nothing: {colours} stores air dark"
-    if grey.padding is None: return _shown(grey, x), words
+    if grey.padding is None: return replace(grey, values=x), words
     words = f"{words}; padding, {100*grey.padding.mean():.3g} % of it, becomes air"
     return _Grey(np.where(grey.padding, np.float32(0), x), 0, 1), words
 
@@ -544,7 +545,7 @@ def render(
     frame:int|None=None, # Number of the frame from 1; needed if there are several
     window:int=1,        # Which of the file's windows or VOI LUTs, from 1
     voi:str="auto",      # "auto": VOI LUT if there is one, else window; "lut", "window", "none": range of bits or image
-) -> Iterator[tuple[str, str, tuple, np.ndarray, tuple]]: # Name, words, range before, values (H,W), range after
+) -> Iterator[tuple[str, str, _Grey]]: # Name, words, and the image as it is now: `values` (H,W), `low`, `high`, `range`
     "Do one step after the other; the values of the last are the image."
     check_choice("voi", voi, VOI); check_number("window", window, 1, whole=True)
     file, named = split_frame(file)
@@ -560,14 +561,13 @@ def _steps(file:str, frame:int|None, window:int, voi:str):
     ds = _open(file)
     frame = _frame(ds, frame)
     grey, words = _stored(ds, frame)
-    yield "decoded", words, (grey.low, grey.high) if grey.low is not None else grey.range, grey.values, grey.range
+    yield "decoded", words, grey
     steps = {"rescaled": lambda: _rescale(grey, ds, frame), "windowed": lambda: _show(grey, ds, frame, window, voi),
              "upright": lambda: _upright(grey, ds), "square pixels": lambda: _squared(grey, ds, frame)}
     for name, step in steps.items():
-        before, done = grey.range, step()
-        if done is None: continue
+        if (done := step()) is None: continue
         grey, words = done
-        yield name, words, before, grey.values, grey.range
+        yield name, words, grey
 
 # %% ../../nbs/data/20_dicom.ipynb #0ada15c0
 def read_dicom(
@@ -578,9 +578,9 @@ def read_dicom(
 ) -> np.ndarray:         # (H,W) float32 in [0,1], air dark and bone bright
     "Read a DICOM file as a viewer shows it."
     try:
-        for _, _, _, x, _ in render(file, frame, window, voi): pass
+        for _, _, grey in render(file, frame, window, voi): pass
     except InputError as e: raise _named(file, e) from e
-    return x
+    return grey.values
 
 def _named(file, e:InputError) -> InputError: return InputError(f"{file} can't be read: {str(e).rstrip('.')}.")
 
@@ -601,9 +601,14 @@ def explain_dicom(
     voi:str="auto",      # As in `read_dicom`
 ) -> list[Step]:         # The last one's picture is what `read_dicom` gives, smaller
     "What is done to a DICOM file, step by step."
-    try: return [Step(name, words, before, after, _preview(x))
-                 for name, words, before, x, after in render(file, frame, window, voi)]
+    found, before = [], None
+    try:
+        for name, words, grey in render(file, frame, window, voi):
+            after, storable = grey.range, grey.range if grey.low is None else (grey.low, grey.high)
+            found.append(Step(name, words, before or storable, after, _preview(grey.values)))
+            before = after
     except InputError as e: raise _named(file, e) from e
+    return found
 
 def _preview(x:np.ndarray, side:int=192) -> np.ndarray:
     "A small version of an image."

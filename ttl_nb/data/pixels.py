@@ -21,7 +21,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from .address import is_phantom
 from .dicom import MAX_PIXELS, decoder_versions, is_dicom, named_dicom, render, split_frame
 from .domain import Domain, file_digests
-from .phantom import draw_phantoms
 from ..errors import InputError
 
 # %% ../../nbs/data/60_pixels.ipynb #5d4ef93a
@@ -42,11 +41,17 @@ def _grey(
     return np.asarray(img.convert("L"), np.float32)/255
 
 # %% ../../nbs/data/60_pixels.ipynb #2f0e139d
+def _drawn(files:Sequence[str|Path]) -> dict[int, np.ndarray]:
+    "The phantoms among some files, drawn together: (H,W) float32 in [0,1] by number."
+    if not (at := [i for i, f in enumerate(files) if is_phantom(f)]): return {}
+    from ttl_nb.data.phantom import draw_phantoms
+    return {i: x/np.float32(255) for i, x in zip(at, draw_phantoms([str(files[i]) for i in at]))}
+
 def _decode(
     file:str|Path, # Picture, DICOM file, DICOM file#frame, or phantom
 ) -> np.ndarray:   # (H,W) float32 in [0,1]
     "Decode one file; an `InputError` says what is wrong with it, without naming it."
-    if is_phantom(file): return draw_phantoms([str(file)])[0]/np.float32(255)
+    if is_phantom(file): return _drawn([file])[0]
     path, frame = split_frame(file)
     if not os.path.isfile(path): raise InputError("there is no such file")
     if not os.path.getsize(path): raise InputError("the file is empty (0 bytes)")
@@ -60,8 +65,8 @@ def _decode(
 
 def _decode_dicom(file:str|Path, frame:int|None) -> np.ndarray:
     "The image of a DICOM file, after the last of its steps."
-    for _, _, _, x, _ in render(file, frame): pass
-    return x
+    for _, _, grey in render(file, frame): pass
+    return grey.values
 
 # %% ../../nbs/data/60_pixels.ipynb #3503736c
 def _decode_picture(file:str|Path) -> np.ndarray:
@@ -160,11 +165,6 @@ def _decode_part(
         try: out[i] = _resize(square(drawn[i] if i in drawn else _decode(f)), size)
         except InputError as e: reasons[i] = str(e)
     return out, reasons
-
-def _drawn(files:Sequence[str|Path]) -> dict[int, np.ndarray]:
-    "The phantoms among some files, drawn together: (H,W) float32 in [0,1] by number."
-    at = [i for i, f in enumerate(files) if is_phantom(f)]
-    return {i: x/np.float32(255) for i, x in zip(at, draw_phantoms([str(files[i]) for i in at]))}
 
 # %% ../../nbs/data/60_pixels.ipynb #968c88bb
 def _in_threads(
