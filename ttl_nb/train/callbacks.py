@@ -86,8 +86,9 @@ class Record(Callback):
 
     def _start_phase(self, fraction:float):
         live, net = self.plan.batch_norm == "live", self.model
-        self.fixed = {s: [w.clone() for w in _weights(net.stage(s), live)] for s in self.plan.frozen(fraction)}
-        self.fixed_stats = {s: [b.clone() for b in _statistics(net.stage(s))] for s in self.plan.statistics_fixed(fraction)}
+        def copy(s, start, now): return start[s] if s in self.still else [t.clone() for t in now]
+        self.fixed = {s: copy(s, self.start, _weights(net.stage(s), live)) for s in self.plan.frozen(fraction)}
+        self.fixed_stats = {s: copy(s, self.start_stats, _statistics(net.stage(s))) for s in self.plan.statistics_fixed(fraction)}
         self.still &= {*self.fixed} & {*self.fixed_stats}
 
     def opened(self, stages:tuple, step:int):

@@ -42,6 +42,13 @@ def class_weights(
     else: found = len(labels)/(n_classes*np.maximum(np.bincount(labels, minlength=n_classes), 1))
     return torch.tensor(found, dtype=torch.float32)
 
+class _Plain:
+    "A fastai loss on plain tensors: each step of arithmetic on fastai's own tensors asks Python first."
+    def _contiguous(self, x): return x.transpose(self.axis, -1).contiguous() if isinstance(x, Tensor) else x
+
+class _CrossEntropy(_Plain, CrossEntropyLossFlat): pass
+class _BinaryCrossEntropy(_Plain, BCEWithLogitsLossFlat): pass
+
 def loss_function(
     recipe:Recipe, # `class_weights`
     labels:np.ndarray, # Labels of the training images
@@ -49,7 +56,7 @@ def loss_function(
 ):
     "The loss of a recipe, as a fastai loss that knows its activation."
     weights = class_weights(labels, n_classes) if recipe.class_weights == "balanced" else None
-    return BCEWithLogitsLossFlat(pos_weight=weights) if labels.ndim == 2 else CrossEntropyLossFlat(weight=weights)
+    return _BinaryCrossEntropy(pos_weight=weights) if labels.ndim == 2 else _CrossEntropy(weight=weights)
 
 # %% ../../nbs/train/52_learner.ipynb #7bf1ec64
 def group_parameters(

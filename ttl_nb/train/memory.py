@@ -19,6 +19,7 @@ from torch import nn
 from ..errors import InputError
 from ..models.backbone import StagedNet, create_backbone
 from ..models.stages import STAGES, backbone_named
+from .batches import FLOATS
 from .freezing import FreezingPlan, batch_sizes
 from .predict import BATCH
 from .prefix import Budget
@@ -105,9 +106,11 @@ def estimate_memory(
     sizes = _sizes(r.backbone, r.input or "grey", n_classes, r.image_size, max(batch_sizes(r.n_train, r.batch_size)), learns, learns)
     weights, pixels = sizes["weights"], r.image_size**2
     whole, learning = sum(weights.values()), sum(weights[s] for s in learns)
-    copies = 2*whole if probe else 3*whole + sum(weights[s] for s in plan.frozen(0.))
+    copies = 2*whole if probe else 3*whole + (sum(weights[s] for s in plan.frozen(0.)) if r.batch_norm == "live" else 0)
     memory = {"sgd": 1}.get(resolved_optimiser(r)["optimiser"], 2)
-    images = (2*n_images + (2 + (r.views or 0))*r.n_train)*pixels
+    loaded = r.n_train*(r.views or 1)*pixels
+    floats = 4*loaded if loaded <= FLOATS and (r.augment == "none" or r.views) and not probe else 0
+    images = (2*n_images + (2 + (r.views or 0))*r.n_train)*pixels + floats
     passing = max(sizes["forward"], 0 if probe else sizes["step"] + sizes["largest"])
     return Memory(_resident(), images, copies + (1 + memory)*learning, _kept(r, plan, sizes, probe, budget), passing + _LIBRARIES)
 
