@@ -9,10 +9,12 @@ __all__ = ['Normalise', 'StagedNet', 'ChannelsFirst', 'create_backbone', 'origin
 
 # %% ../../nbs/models/10_backbone.ipynb #2d294244
 from collections import OrderedDict
+from contextlib import nullcontext
 from difflib import get_close_matches
 
 import torch
 from torch import nn, Tensor
+from torch.overrides import TorchFunctionMode
 from torchvision import models as tv
 from torchvision.models.resnet import BasicBlock
 
@@ -235,14 +237,23 @@ def _parts(name:str, channels:int)->tuple:
         return (*_BUILDERS[name](channels), known.n_features, known.min_size)
 
 # %% ../../nbs/models/10_backbone.ipynb #1d6e175e
+class _Undrawn(TorchFunctionMode):
+    "While modules are made, their weights are 0 instead of drawn."
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") not in ("uniform_", "normal_", "kaiming_uniform_"): return func(*args, **kwargs)
+        with torch.no_grad(): return (args[0] if args else kwargs["tensor"]).zero_()
+
 def create_backbone(
     name:str="resnet10", # One of `BACKBONES`, or `timm/NAME`
     n_classes:int=2, # Outputs of the head
     input:str="grey", # One of `INPUTS`: with three channels the network's RGB stem is kept, with one it reads one
+    draw:bool=True, # Draw weights? `False` where all of them will be loaded
 )->StagedNet: # The network; its weights mean nothing until `initialise` has drawn or loaded them
     "Build a network by name, cut into stages."
-    _, stages, n_features, min_size = _parts(name, input_named(input).channels)
-    with torch.random.fork_rng(devices=[]): net = StagedNet(name, stages, n_features, n_classes, input, min_size)
+    with nullcontext() if draw else _Undrawn():
+        _, stages, n_features, min_size = _parts(name, input_named(input).channels)
+        with torch.random.fork_rng(devices=[]): net = StagedNet(name, stages, n_features, n_classes, input, min_size)
     net.to(memory_format=torch.channels_last)
     for m in net.modules():
         if isinstance(m, ChannelsFirst): m.to(memory_format=torch.contiguous_format)

@@ -153,7 +153,7 @@ class Run:
     def after(self)->StagedNet: return self.learner.model
     @property
     def before(self)->StagedNet:
-        net = create_backbone(self.recipe.backbone, self.after.n_classes, self.recipe.input)
+        net = create_backbone(self.recipe.backbone, self.after.n_classes, self.recipe.input, draw=False)
         net.load_state_dict(self.initial)
         return net
     def __repr__(self): return f"Run({self.recipe.source} → {self.recipe.target}, {self.recipe.freezing}, N={self.recipe.n_train}: AUC {self.auc_ci})"
@@ -208,7 +208,7 @@ def start_network(
     pixels:np.ndarray, # (n,H,W) uint8, training images: BatchNorm statistics of drawn weights are estimated on them
 )->StagedNet: # As a run starts from it
     "The network of a recipe before its training."
-    net = create_backbone(recipe.backbone, n_classes, recipe.input)
+    net = create_backbone(recipe.backbone, n_classes, recipe.input, draw=recipe.init != "pretrained")
     initialise(net, recipe.init, recipe.init_seed, checkpoint and checkpoint.state, f"source '{recipe.source}'")
     if drawn := random_stages(recipe.init):
         batches = np.array_split(np.asarray(pixels), -(-len(pixels)//64))

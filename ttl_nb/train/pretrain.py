@@ -30,7 +30,7 @@ def score_source(
     if checkpoint.classes != domain.classes:
         raise InputError(f"this source tells {', '.join(checkpoint.classes) or 'nothing'} apart, but domain '{domain.name}' has "
                          f"the classes {', '.join(domain.classes)}: score it on its own domain, '{checkpoint.domain}'")
-    net = create_backbone(checkpoint.backbone, len(domain.classes), checkpoint.input)
+    net = create_backbone(checkpoint.backbone, len(domain.classes), checkpoint.input, draw=False)
     net.load_state_dict(checkpoint.state)
     rows = domain.splits()[0].test
     seen = load_pixels(list(domain.items["file"].iloc[rows]), checkpoint.image_size) if pixels is None else pixels[rows]
