@@ -128,7 +128,7 @@ def _ready_files(name:str)->list[str]:
 # %% ../nbs/60_cli.ipynb #8fb1b151
 def _open_one(text:str, backbone:str, input:str|None):
     "A checkpoint of ours, which says what it is, or weights from elsewhere, of which the options say it."
-    from ttl_nb.models.checkpoint import file_metadata, is_own
+    from ttl_nb.models.header import file_metadata, is_own
     from ttl_nb.models.imported import open_source
     own = text.endswith(".safetensors") and is_own(file_metadata(text))
     return open_source(text) if own else open_source(text, backbone, input)

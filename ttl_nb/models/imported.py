@@ -22,7 +22,8 @@ from torchvision import models as tv
 
 from ..errors import InputError, check_choice, some
 from .backbone import Normalise, create_backbone, original_names
-from .checkpoint import Checkpoint, file_metadata, is_own, load_checkpoint
+from .checkpoint import Checkpoint, load_checkpoint
+from .header import file_metadata, is_own
 from .initial import draw_all
 from .stages import BACKBONES, INPUTS, STAGES, backbone_named, input_named
 

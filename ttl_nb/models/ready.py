@@ -12,7 +12,6 @@ from importlib.resources import files
 from pathlib import Path
 
 from ..errors import check_choice
-from .checkpoint import Checkpoint, load_checkpoint
 
 # %% ../../nbs/models/35_ready.ipynb #02d603bf
 READY = ("phantom-natural", "phantom-limb", "phantom-chest")
@@ -25,7 +24,8 @@ def ready_files(
     return sorted(Path(str(f)) for f in files("ttl_nb.models").iterdir() if f.name.startswith(f"{name}-"))
 
 def ready_source(
-    name:str,           # One of `READY`
-) -> list[Checkpoint]:  # Three pretrainings
+    name:str,  # One of `READY`
+) -> list:                # Three `Checkpoint`s: its pretrainings
     "A source that comes with the package."
+    from ttl_nb.models.checkpoint import load_checkpoint
     return [load_checkpoint(f) for f in ready_files(name)]
