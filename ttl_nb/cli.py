@@ -7,11 +7,11 @@ Docs: https://ttl-nb.github.io/ttl_nb/cli.html.md"""
 # %% auto #0
 __all__ = ['console', 'app', 'ImageDir', 'Label', 'Patient', 'SplitColumn', 'ImageSize', 'Backbone', 'Schedule', 'Optimiser',
            'ClassWeights', 'Mixup', 'Workers', 'Epochs', 'SkipUnreadable', 'BodyPart', 'NoFlip', 'Sources', 'Input',
-           'parse_sources', 'pretrain', 'results_table', 'study', 'demo', 'report', 'lr_find', 'doctor', 'dicom',
-           'steps_table']
+           'parse_sources', 'pretrain', 'results_table', 'study', 'demo', 'report', 'lr_find', 'playground', 'doctor',
+           'dicom', 'steps_table']
 
 # %% ../nbs/60_cli.ipynb #9e9773e9
-import errno, json, os, sys, warnings
+import errno, json, os, signal, sys, time, warnings
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from glob import glob
@@ -390,6 +390,51 @@ def _draw_lr(curves:list, file:Path):
     try: ax.figure.savefig(file, dpi=150, bbox_inches="tight")
     except (OSError, ValueError) as e: raise InputError(f"picture '{file}' cannot be written: {e}") from e
     console.print(f"picture: {_escape(file)}", soft_wrap=True)
+
+# %% ../nbs/60_cli.ipynb #0189f10a
+def _say_links(served, classroom:bool):
+    "Print where to go; for a class, a code to scan."
+    if classroom:
+        import segno
+        console.print(f"[bold]for the class[/]: {_escape(served.join)}", soft_wrap=True)
+        if console.is_terminal: segno.make(served.join).terminal(compact=True)
+    console.print(f"[bold]{'for the teacher' if classroom else 'the playground'}[/]: {_escape(served.link)}", soft_wrap=True)
+    console.print("Ctrl-C ends it.")
+
+def _own_target(target, image_dir, label, patient, split, body_part:str, image_size:int, skip:bool):
+    "The domain of `--target`, or `None` for the phantoms."
+    return None if target is None else _read_domain(target, image_dir, [label], patient, split, image_size, skip, body_part)
+
+@app.command()
+def playground(
+    target:Annotated[Optional[Path], typer.Option(help="Table of your own target's images (a csv file with a test set); the package's phantoms if left out.")]=None,
+    source:Annotated[list[str], typer.Option(help="`NAME=FILES` (checkpoints of `ttl-nb pretrain`), phantom-natural, phantom-limb or phantom-chest; these three if left out.")]=["phantom-natural", "phantom-limb", "phantom-chest"],
+    image_dir:ImageDir=None, label:Annotated[str, typer.Option(help="Column with the label.")]="label", patient:Patient="patient_id", split:SplitColumn="split",
+    body_part:BodyPart="", skip_unreadable:SkipUnreadable=False,
+    classroom:Annotated[bool, typer.Option("--classroom", help="For everybody on this network who has the link: seats with seeds of their own, and a teacher's board.")]=False,
+    seats:Annotated[int, typer.Option(help="Places of a class.")]=40,
+    port:Annotated[int, typer.Option(help="Where to listen; a port that is taken moves to the next.")]=8866,
+    ip:Annotated[Optional[str], typer.Option(help="Address to listen on; 127.0.0.1 if left out, with --classroom 0.0.0.0.")]=None,
+    show:Annotated[Optional[bool], typer.Option("--open/--no-open", help="Open it in a browser; if left out: where there is a screen.")]=None,
+):
+    """Pick a source, a training-set size and a freezing plan in a browser, and watch a network learn.
+
+    Example: `ttl-nb playground --classroom`
+    """
+    from ttl_nb.ui.playground import open_offer
+    from ttl_nb.ui.server import serve
+    files = parse_sources(source)
+    if "none" in files: raise InputError("`--source none` is always offered: leave it out")
+    offer = open_offer(_own_target(target, image_dir, label, patient, split, body_part, 96, skip_unreadable), files)
+    console.print("loading torch and fastai once, for all …")
+    signal.signal(signal.SIGTERM, signal.default_int_handler) # A killed server takes its processes along
+    with serve(offer, port, ip or ("0.0.0.0" if classroom else "127.0.0.1"), seats if classroom else None) as served:
+        _say_links(served, classroom)
+        if _has_screen() if show is None else show: typer.launch(served.link)
+        try:
+            while served.voila.poll() is None and served.trainer.poll() is None: time.sleep(.5)
+        except KeyboardInterrupt: return console.print("ended")
+        raise InputError("the server ended by itself: start it again")
 
 # %% ../nbs/60_cli.ipynb #375dde64
 def _decoders()->list[tuple]:
