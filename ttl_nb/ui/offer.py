@@ -118,8 +118,8 @@ def _shares(name:str, body_part:str, target:Domain)->str:
     return f"radiographs too, but another body part: {body_part}" if body_part else "not known"
 
 def _score(headers:list)->str:
-    found = [h["score"]["auc"] for h in headers if h.get("score")]
-    return "" if not found else f"AUC {min(found):.2f}" + (f" to {max(found):.2f}" if max(found) - min(found) >= .005 else "") + " on its own task"
+    found = sorted({f"{h['score']['auc']:.2f}" for h in headers if h.get("score")})
+    return f"AUC {' to '.join([found[0], found[-1]][:len(found)])} on its own task" if found else ""
 
 # %% ../../nbs/ui/08_offer.ipynb #6420045d
 _NONE = dict(name="none", title="No source", body_part="", n_images=0, n_patients=0, classes=[], score="",

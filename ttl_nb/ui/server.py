@@ -80,26 +80,27 @@ def read_shared(
 def _asked()->dict: return {k: v[0] for k,v in parse_qs(os.environ.get("QUERY_STRING", "")).items()}
 
 def seat():
-    "Show the page of a seat (or of the teacher) in a kernel of Voila."
+    "Show the page of a seat (or of the teacher) in a kernel of Voila; what prevents it is said there."
     from IPython.display import display
-    from ttl_nb.ui.job import WorkerPlace
+    try: display(_seated(read_shared(os.environ["TTL_NB_PLAYGROUND"])))
+    except InputError as e: display(_sentence(str(e)))
+    except Exception as e: display(_sentence(f"This page could not be made ({type(e).__name__}: {e}). Load it again; if that does not help, start the server anew."))
+
+def _seated(shared:Shared):
     from ttl_nb.ui.playground import Playground
-    from ttl_nb.ui.trainer import connect
-    shared = read_shared(os.environ["TTL_NB_PLAYGROUND"])
+    from ttl_nb.ui.trainer import WorkerPlace, connect
     room = Classroom(shared.folder/"class", shared.seats) if shared.seats else None
     teaches = room is not None and secrets.compare_digest(_asked().get("teacher", ""), shared.teacher)
-    try: place = room.join() if room and not teaches else None
-    except InputError as e: return display(_sentence(str(e)))
-    page = Playground(offer=shared.offer, shown=shared.cards, place=WorkerPlace(connect(shared.folder/"trainer.sock")), has_address=True,
+    place = room.join() if room and not teaches else None
+    page = Playground(offer=shared.offer, shown=shared.cards, place=WorkerPlace(connect(str(shared.folder/"trainer.sock"))), has_address=True,
                       seed=place.number if place else 0, on_result=place.post if place else None)
     if place: page.sits_at(place)
     if teaches: page.teaches(room, os.environ.get("TTL_NB_JOIN", ""))
-    display(page)
+    return page
 
 def _sentence(text:str):
     import html, ipywidgets as widgets
-    found = widgets.HTML(f'<p style="font: 400 18px/1.5 system-ui, sans-serif; padding: 2em">{html.escape(text)}</p>')
-    return found
+    return widgets.HTML(f'<p style="font: 400 18px/1.5 system-ui, sans-serif; padding: 2em">{html.escape(text)}</p>')
 
 # %% ../../nbs/ui/70_server.ipynb #3cd2f0c4
 CULL = 30 # Seconds after which a kernel without a page ends
