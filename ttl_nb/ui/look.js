@@ -1,4 +1,5 @@
 // What the widgets' scripts share; put before each of them (they are one module). Own names of a widget carry its prefix.
+// TTL_COLOURS (a list) and TTL_STAGE_COLOURS (stage -> colour) come from look.py.
 
 function _ttlNode(node, attrs, children) {
   for (const [name, value] of Object.entries(attrs || {})) {
@@ -42,6 +43,12 @@ function ttlWatchTheme(call) {
   for (const node of [document.documentElement, document.body])
     seen.observe(node, {attributes: true, attributeFilter: ["class", "theme", "data-theme", "data-jp-theme-light"]});
   return () => { query.removeEventListener("change", call); seen.disconnect(); };
+}
+
+// A colour of the palette as it is drawn on dark paper: lighter, to stand out as much as on white
+function ttlOnDark(hex, white = .32) {
+  const parts = [1, 3, 5].map(i => parseInt(hex.slice(i, i + 2), 16));
+  return "#" + parts.map(v => Math.round(v + (255 - v) * white).toString(16).padStart(2, "0")).join("");
 }
 
 // Offer a file for saving

@@ -8,7 +8,7 @@ Docs: https://ttl-nb.github.io/ttl_nb/ui/look.html.md"""
 __all__ = ['COLOURS', 'STAGE_COLOURS', 'css', 'module', 'png', 'data_url']
 
 # %% ../../nbs/ui/05_look.ipynb #acff173d
-import base64, io
+import base64, io, json
 from importlib.resources import files
 
 import numpy as np
@@ -32,7 +32,8 @@ def module(
     *names:str, # Scripts of `ttl_nb/ui`; the last one says `export default`
 )->str: # The shared functions and these scripts after them, as one ES module
     "The script of a widget: `_esm = module('live_chart.js')`."
-    return _read(("look.js", *names))
+    colours = f"const TTL_COLOURS = {json.dumps(COLOURS)}, TTL_STAGE_COLOURS = {json.dumps(STAGE_COLOURS)};"
+    return f"{colours}\n{_read(('look.js', *names))}"
 
 # %% ../../nbs/ui/05_look.ipynb #fb6da236
 def png(
