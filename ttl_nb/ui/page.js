@@ -42,7 +42,7 @@ function _pagePresets(model) {
 }
 
 function _pageRender({model, el: root}) {
-  root.classList.add("ttl", "ttl-pagebar");
+  root.classList.add("ttl", "ttl-pagebar"); root.dataset.lmSuppressShortcuts = "true";
   const page = () => root.closest(".ttl-playground") || root;
   const status = el("span", {class: "ttl-status", role: "status", "aria-live": "polite"});
   const [steps, drawSteps] = _pageSteps(model);

@@ -6,7 +6,7 @@ Docs: https://ttl-nb.github.io/ttl_nb/ui/playground.html.md"""
 
 # %% auto #0
 __all__ = ['STEPS', 'PRESETS', 'PageBar', 'Ranking', 'Preset', 'reuse_html', 'open_offer', 'Playground', 'image', 'fields',
-           'recipe', 'set', 'link', 'go', 'tick', 'sits_at', 'teaches', 'every', 'close']
+           'recipe', 'set', 'link', 'go', 'reach', 'tick', 'sits_at', 'teaches', 'every', 'close']
 
 # %% ../../nbs/ui/50_playground.ipynb #b36e3bf2
 import asyncio, html, time
@@ -178,7 +178,7 @@ class Playground:
         "Set everything as a link says; what it may not ask is said on the page."
         try: self.set(vars(recipe_from_link(self.offer, link.split("#")[-1])))
         except InputError as e: self.bar.text = f"The link could not be opened: {e}"
-        else: self.bar.reached = max(self.bar.reached, 4)
+        else: self.reach(4)
 
 # %% ../../nbs/ui/50_playground.ipynb #5729bf6e
 def _thread(offer:Offer):
@@ -281,7 +281,7 @@ def _link(self):
     self.bar.observe(lambda c: self._preset(c.new), "preset")
     self.bar.observe(lambda c: self.restore(c.new), "from_address")
     self.bar.observe(lambda c: self._scaled(c.new), "scale")
-    self._show_steps()
+    self.reach(0)
 
 def link(self,
     fields:dict, # Fields of a recipe
@@ -324,12 +324,15 @@ def go(self,
     step:int, # From 0
 ):
     "Open a step, and go there."
-    self.bar.reached = max(self.bar.reached, step)
+    self.reach(step)
     self.bar.current = step
-    self._show_steps()
     self.bar.jump += 1
 
-def _show_steps(self):
+def reach(self,
+    step:int, # From 0
+):
+    "Open all steps up to this one."
+    self.bar.reached = max(self.bar.reached, step)
     for i,section in enumerate(self.sections): section.layout.display = "" if i <= self.bar.reached else "none"
 
 def tick(self):
@@ -351,11 +354,10 @@ def _finished(self, result:dict):
     self.meter.show(result["stages"])
     self.reuse.value = reuse_html(result.get("pictures") or {})
     self.board.add(result, predicted)
-    self.bar.reached = len(STEPS) - 1
-    self._show_steps()
+    self.reach(len(STEPS) - 1)
     if self.on_result: self.on_result(result)
 
-Playground.go, Playground._show_steps, Playground.tick, Playground._finished, Playground._follow_rate = go, _show_steps, tick, _finished, _follow_rate
+Playground.go, Playground.reach, Playground.tick, Playground._finished, Playground._follow_rate = go, reach, tick, _finished, _follow_rate
 
 # %% ../../nbs/ui/50_playground.ipynb #9a2d053d
 def sits_at(self,
@@ -378,8 +380,7 @@ def teaches(self,
     section = _classes(widgets.VBox([lead, door, self.attendance, self.classboard]), "ttl", "ttl-step", "ttl-step-8")
     self.sections.append(section)
     self.widget.children = [*self.widget.children, section]
-    self.bar.reached = len(self.bar.steps) - 1
-    self._show_steps()
+    self.reach(len(self.bar.steps) - 1)
     self.every(2, lambda: self._gather(room))
 
 def _code(link:str)->str:

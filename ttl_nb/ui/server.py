@@ -49,6 +49,7 @@ def write_shared(
     offer:Offer, # What the page offers
     teacher:str="", # The teacher's secret
     seats:int|None=None, # Places of a class; `None`: no class
+    training:dict|None=None, # `epochs` and `min_steps` of every training; `None`: the recipe's own
 ):
     "Make what all seats read: images are decoded, cards drawn."
     for name in offer.targets: offer.pixels(name)
@@ -56,7 +57,7 @@ def write_shared(
     (folder/"page"/"playground.ipynb").write_text(json.dumps(_page()))
     (folder/"offer.json").write_text(json.dumps(offer.to_dict()))
     (folder/"cards.json").write_text(json.dumps({name: [_plain(c) for c in cards(offer, name)] for name in offer.targets}))
-    (folder/"class.json").write_text(json.dumps(dict(teacher=teacher, seats=seats)))
+    (folder/"class.json").write_text(json.dumps(dict(teacher=teacher, seats=seats, training=training)))
 
 @dataclass(frozen=True)
 class Shared:
@@ -66,6 +67,7 @@ class Shared:
     cards:dict # Target -> cards
     teacher:str # The teacher's secret
     seats:int|None # Places of a class
+    training:dict|None # Epochs and steps of every training
 
 def read_shared(
     folder:str|Path, # The server's private folder
@@ -74,7 +76,7 @@ def read_shared(
     folder = Path(folder)
     read = lambda name: json.loads((folder/name).read_text())
     says = read("class.json")
-    return Shared(folder, Offer.from_dict(read("offer.json")), {n: [_bytes(c) for c in found] for n,found in read("cards.json").items()}, says["teacher"], says["seats"])
+    return Shared(folder, Offer.from_dict(read("offer.json")), {n: [_bytes(c) for c in found] for n,found in read("cards.json").items()}, says["teacher"], says["seats"], says["training"])
 
 # %% ../../nbs/ui/70_server.ipynb #689456d4
 def _asked()->dict: return {k: v[0] for k,v in parse_qs(os.environ.get("QUERY_STRING", "")).items()}
@@ -92,7 +94,7 @@ def _seated(shared:Shared):
     room = Classroom(shared.folder/"class", shared.seats) if shared.seats else None
     teaches = room is not None and secrets.compare_digest(_asked().get("teacher", ""), shared.teacher)
     place = room.join() if room and not teaches else None
-    page = Playground(offer=shared.offer, shown=shared.cards, place=WorkerPlace(connect(str(shared.folder/"trainer.sock"))), has_address=True,
+    page = Playground(offer=shared.offer, shown=shared.cards, place=WorkerPlace(connect(str(shared.folder/"trainer.sock"))), has_address=True, training=shared.training,
                       seed=place.number if place else 0, on_result=place.post if place else None)
     if place: page.sits_at(place)
     if teaches: page.teaches(room, os.environ.get("TTL_NB_JOIN", ""))
@@ -109,9 +111,10 @@ _EXTENSIONS = ["anywidget", "@jupyter-widgets/jupyterlab-manager", "@voila-dashb
 
 def _voila(folder:Path, ip:str, port:int, token:str)->list[str]:
     options = {"Voila.ip": ip, "Voila.port": port, "Voila.token": token, "Voila.open_browser": False, "Voila.port_retries": 0,
-               "VoilaConfiguration.template": "ttl", "VoilaConfiguration.extension_allowlist": repr(_EXTENSIONS), "VoilaConfiguration.show_tracebacks": False,
+               "VoilaConfiguration.template": "ttl", "VoilaConfiguration.show_tracebacks": False,
                "MappingKernelManager.cull_idle_timeout": CULL, "MappingKernelManager.cull_interval": 10, "MappingKernelManager.cull_connected": False}
-    return [sys.executable, "-m", "voila", str(folder/"page"/"playground.ipynb"), *[f"--{k}={v}" for k,v in options.items()]]
+    return [sys.executable, "-m", "voila", str(folder/"page"/"playground.ipynb"), *[f"--{k}={v}" for k,v in options.items()],
+            *[f"--VoilaConfiguration.extension_allowlist={e}" for e in _EXTENSIONS]]
 
 def _environment(folder:Path, join:str)->dict:
     share = str(files("ttl_nb.ui")/"share")
@@ -168,6 +171,7 @@ def serve(
     port:int=8866, # Where to listen; the next that is free
     ip:str="127.0.0.1", # `0.0.0.0`: everybody on this network who has the link
     seats:int|None=None, # Places of a class; `None`: no class
+    training:dict|None=None, # `epochs` and `min_steps` of every training; `None`: the recipe's own
 ):
     "Serve the playground; it ends with the block."
     with ExitStack() as stack:
@@ -175,7 +179,7 @@ def serve(
         token, teacher, port = secrets.token_urlsafe(12), secrets.token_urlsafe(12), free_port(port, ip)
         host = _own_address() if ip in ("0.0.0.0", "::") else ip
         join = f"http://{host}:{port}/?token={token}"
-        write_shared(folder, offer, teacher, seats)
+        write_shared(folder, offer, teacher, seats, training)
         trainer = stack.enter_context(_running([sys.executable, "-m", "ttl_nb.ui.trainer", str(folder/"offer.json"), str(folder/"trainer.sock")], folder/"trainer.log", stdin=subprocess.PIPE))
         voila = stack.enter_context(_running(_voila(folder, ip, port, token), folder/"voila.log", env=_environment(folder, join if seats else "")))
         _wait_for((folder/"trainer.sock").exists, trainer, folder/"trainer.log", "the trainer")
