@@ -6,8 +6,9 @@ Docs: https://ttl-nb.github.io/ttl_nb/study/curves.html.md"""
 
 # %% auto #0
 __all__ = ['OKABE_ITO', 'INK', 'GREY', 'PANEL', 'curve_table', 'seed_table', 'line_styles', 'short', 'spread_labels',
-           'score_limits', 'plot_curves', 'plot_learning_curves', 'describe_curves', 'loss_table', 'plot_loss',
-           'loss_limits', 'plot_losses', 'describe_loss', 'class_pictures', 'plot_pictures', 'describe_pictures']
+           'score_limits', 'plot_curves', 'plot_learning_curves', 'describe_curves', 'running_mean', 'loss_table',
+           'learning_words', 'plot_loss', 'loss_limits', 'plot_losses', 'describe_loss', 'class_pictures',
+           'plot_pictures', 'describe_pictures']
 
 # %% ../../nbs/study/38_curves.ipynb #7c1d52c1
 import numpy as np
@@ -211,7 +212,10 @@ def describe_curves(
     return f"Learning curves, {title} {panel}: mean AUC and training images. {'; '.join(lines)}."
 
 # %% ../../nbs/study/38_curves.ipynb #99b68abd
-def _running_mean(values, window:int)->np.ndarray:
+def running_mean(
+    values, # (n,) numbers
+    window:int, # How many
+)->np.ndarray: # (n,)
     "Mean of the last `window` values, of fewer at the start or where one is not a number."
     return pd.Series(values, dtype=float).rolling(window, min_periods=1).mean().to_numpy()
 
@@ -230,7 +234,7 @@ def loss_table(
         if not (steps := min(map(len, losses))): continue
         window = max(1, steps//20)
         phases.setdefault(plan, list(zip(*recordings[0].series("phase", "learning"))))
-        low, median, high = np.nanpercentile([_running_mean(l[:steps], window) for l in losses], (25, 50, 75), axis=0)
+        low, median, high = np.nanpercentile([running_mean(l[:steps], window) for l in losses], (25, 50, 75), axis=0)
         parts.append(pd.DataFrame(dict(freezing=plan, source=source, step=np.arange(1, steps + 1), low=low, median=median, high=high)))
     columns = ["freezing", "source", "step", "low", "median", "high"]
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
@@ -238,7 +242,9 @@ def loss_table(
     return table
 
 # %% ../../nbs/study/38_curves.ipynb #6c5c92d6
-def _learning(stages)->str:
+def learning_words(
+    stages, # Names of the stages that learn
+)->str: # Such as `stage3 and above`
     "What learns from here on, in a few letters."
     stages = tuple(stages)
     if stages == STAGES: return "all"
@@ -248,7 +254,7 @@ def _mark_phases(ax:Axes, phases:list):
     "A thin line where a stage opens, with the name of what learns from there on."
     for i,(step,stages) in enumerate(phases[1:]):
         ax.axvline(step, color=GREY, linewidth=.8, linestyle=(0, (2, 2)), zorder=1)
-        ax.annotate(_learning(stages), (step, 1), (3, -2 - 11*i), xycoords=("data", "axes fraction"),
+        ax.annotate(learning_words(stages), (step, 1), (3, -2 - 11*i), xycoords=("data", "axes fraction"),
                     textcoords="offset points", va="top", fontsize=8, color=INK, bbox=dict(facecolor="white", edgecolor="none", alpha=.8, pad=.8))
 
 def plot_loss(

@@ -9,7 +9,8 @@ __all__ = ['PLAN_WORDS', 'INIT_WORDS', 'number', 'interval', 'p_value', 'count',
            'arm_words', 'grouped_arms', 'answers', 'thumbnail_warning', 'thumbnail_answer', 'gains', 'question_answer',
            'images_answer', 'plan_lines', 'source_of', 'source_rows', 'source_cautions', 'setting', 'setting_rows',
            'data_counts', 'data_sentences', 'pool_caution', 'mark', 'arm_tables', 'verdict_words', 'contrast_tables',
-           'resolvable_sentence', 'reproduce', 'limits', 'page', 'render', 'write_report']
+           'resolvable_sentence', 'reproduce', 'limits', 'title_words', 'unfinished_sentence', 'page', 'fill_page',
+           'write_page', 'refuse', 'render', 'write_report']
 
 # %% ../../nbs/study/40_report.ipynb #bfaa70f0
 import base64, io, json, os
@@ -561,13 +562,19 @@ def limits(
     return found
 
 # %% ../../nbs/study/40_report.ipynb #06a36fb4
-def _title(says:dict)->dict:
+def title_words(
+    says:dict, # `Results.says`
+)->dict: # target, body_part, question, as text
+    "What the study asks."
     sizes = listed(f"{n:,}" for n in says["n_train"])
     return dict(target=says["target"]["name"], body_part=says["target"]["body_part"],
                 question=f"With {sizes} labelled images of {says['target']['name']} ({', '.join(says['target']['classes'])}): what should be transferred from, "
                          "what should be frozen, and how many images are needed?")
 
-def _unfinished(results:Results)->str:
+def unfinished_sentence(
+    results:Results, # What a study found
+)->str: # One or two sentences; empty where all runs are done
+    "Says that runs are missing."
     if not results.missing: return ""
     n = len(results.says["ids"])
     return (f"This study is unfinished: {len(results.runs):,} of {n:,} runs are done, {results.missing:,} {'is' if results.missing == 1 else 'are'} missing. What follows will change; "
@@ -580,7 +587,7 @@ def page(
     summary, table, more = results.summary(), results.contrasts, gains(results)
     kinds = {k: table[table["kind"] == k] if len(table) else table for k in ("source", "freezing")}
     sizes = [n for n in sorted(results.says["n_train"], reverse=True) if (results.runs["n_train"] == n).any()]
-    return dict(says=results.says, title=_title(results.says), unfinished=_unfinished(results), answers=answers(results), warning=thumbnail_warning(summary),
+    return dict(says=results.says, title=title_words(results.says), unfinished=unfinished_sentence(results), answers=answers(results), warning=thumbnail_warning(summary),
                 short=[("What from?", question_answer(kinds["source"], "sources")), ("What to freeze?", question_answer(kinds["freezing"], "plans")),
                        ("How many images?", images_answer(more)), ("Any skill?", thumbnail_answer(summary))],
                 sources=source_rows(results.says), cautions=source_cautions(results.says), plans=plan_lines(results), settings=setting_rows(results),
@@ -591,11 +598,39 @@ def page(
                 losses=[dict(n=n, pictures=p) for n in sizes if (p := _loss_pictures(results, n))], gates=results.gates,
                 solved=any(map(is_converged_probe, _all_recipes(results))), run_gates=[g.__doc__ for g in RUN_GATES], again=reproduce(results), limits=limits(results), date=date.today().isoformat())
 
+# %% ../../nbs/study/40_report.ipynb #89ac5eb7
+def fill_page(
+    template:str, # A file beside the module
+    styles, # Files of styles beside it, in order: one text `css`
+    **values, # What the template shows; text is escaped
+)->str: # HTML
+    "A page in one piece."
+    read = lambda name: files("ttl_nb.study").joinpath(name).read_text(encoding="utf-8")
+    env = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    env.policies["json.dumps_kwargs"] = dict(separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    return env.from_string(read(template)).render(css="".join(map(read, styles)), **values)
+
+def write_page(
+    html:str, # The page
+    file:str|Path, # Where to
+    what:str, # What it is, for messages
+)->Path: # The file
+    "Write a page whole or not at all."
+    file = Path(file); beside = file.with_name(f".{file.name}.{os.getpid()}")
+    try: beside.write_text(html, encoding="utf-8"); os.replace(beside, file)
+    except OSError as e: raise InputError(f"{what} '{file}' cannot be written: {e.strerror}; give another file") from e
+    finally:
+        with suppress(OSError): beside.unlink()
+    return file
+
 # %% ../../nbs/study/40_report.ipynb #b986c380
-def _refuse(results:Results):
-    "Raise what stands against a report."
+def refuse(
+    results:Results, # What a study found
+    what:str="report", # What is asked for
+):
+    "Raise what stands against a page about a study."
     if failed := [g for g in results.gates if not g["passed"]]:
-        raise GateFailed(f"no report: gate '{failed[0]['name']}' failed: {failed[0]['found']}")
+        raise GateFailed(f"no {what}: gate '{failed[0]['name']}' failed: {failed[0]['found']}")
     if not len(results.runs):
         raise InputError(f"study '{results.folder}' has no finished run yet: there is nothing to report; run it first")
 
@@ -603,19 +638,12 @@ def render(
     results:Results, # What a study found
 )->str: # HTML
     "The report as text."
-    _refuse(results)
-    env = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return env.from_string(files("ttl_nb.study").joinpath("report.html").read_text(encoding="utf-8")).render(page(results))
+    refuse(results)
+    return fill_page("report.html", ["report.css"], **page(results))
 
 def write_report(
     results:Results, # What a study found
     file:str|Path=None, # Where to write it; `None`: report.html in the study's folder
 )->Path: # The file
     "Write the report as one HTML file that needs no network."
-    file = Path(file or results.folder/"report.html")
-    html, beside = render(results), file.with_name(f".{file.name}.{os.getpid()}")
-    try: beside.write_text(html, encoding="utf-8"); os.replace(beside, file)
-    except OSError as e: raise InputError(f"report '{file}' cannot be written: {e.strerror}; give another file") from e
-    finally:
-        with suppress(OSError): beside.unlink()
-    return file
+    return write_page(render(results), file or results.folder/"report.html", "report")

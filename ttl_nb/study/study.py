@@ -25,7 +25,7 @@ from ..models.checkpoint import Checkpoint
 from ..models.stages import check_init, reads_source
 from .engine import engine_named
 from .gates import Gate, GateFailed, check_run, checkpoints_differ, shuffled_labels
-from .results import THUMBNAIL, Results, arm_name, write_baseline, write_cases, write_study
+from .results import THUMBNAIL, Results, arm_name, write_baseline, write_cases, write_study, write_thumbnails
 from .store import Store
 from ..train.features import features_file, keep_features
 from ..train.fit import bind, fit, image_ids, pick_checkpoint, read_source, start_network
@@ -262,4 +262,13 @@ def _report(self, file:str|Path=None)->Path:
     from ttl_nb.study.report import write_report
     return write_report(self.results(), file)
 
-Study.results, Study.table, Study.plot, Study.report = _results, _table, _plot, _report
+def _export_html(self,
+    file:str|Path=None, # Where to write it; `None`: explorer.html in the study's folder
+    thumbnails:bool=True, # Show small copies of the training images?
+)->Path: # The file
+    "Write the study as one offline HTML file in which source, size, plan and seed are switched."
+    results = self.results()
+    if thumbnails and not (self.folder/"thumbnails.npz").is_file(): write_thumbnails(self)
+    return results.export_html(file, thumbnails)
+
+Study.results, Study.table, Study.plot, Study.report, Study.export_html = _results, _table, _plot, _report, _export_html
