@@ -228,12 +228,13 @@ def results_table(
 
 # %% ../nbs/60_cli.ipynb #701a1d55
 def _finish(results, json_file:Path|None)->Path:
-    "Print the table, write report, parquet and json; returns the report's file."
+    "Print the table, write report, explorer, parquet and json; returns the report's file."
     from ttl_nb.study.report import write_report
     console.print(results_table(results))
     results.save()
     if json_file: json_file.write_text(json.dumps(results.rows(), indent=1))
     console.print(f"report: {_escape(file := write_report(results))}", soft_wrap=True)
+    console.print(f"to explore: {_escape(results.export_html())}", soft_wrap=True)
     return file
 
 @app.command()
@@ -326,9 +327,11 @@ def demo(
 def report(
     folder:Annotated[Path, typer.Argument(help="Folder of a study.")],
     out:Annotated[Optional[Path], typer.Option(help="Where to write it; FOLDER/report.html if left out.")]=None,
+    explorer:Annotated[Optional[Path], typer.Option(help="Where to write the page to explore; FOLDER/explorer.html if left out.")]=None,
+    no_thumbnails:Annotated[bool, typer.Option("--no-thumbnails", help="Show no training images in the explorer.")]=False,
     json_file:Annotated[Optional[Path], typer.Option("--json", help="Also write a row a run as JSON.")]=None,
 ):
-    """Write a study's report again, from its folder alone; the images are not needed.
+    """Write a study's report and its explorer again, from its folder alone; the images are not needed.
 
     Example: `ttl-nb report out --out for-the-paper.html`
     """
@@ -338,6 +341,7 @@ def report(
     console.print(results_table(results))
     if json_file: json_file.write_text(json.dumps(results.rows(), indent=1))
     console.print(f"report: {_escape(write_report(results, out))}", soft_wrap=True)
+    console.print(f"to explore: {_escape(results.export_html(explorer, thumbnails=not no_thumbnails))}", soft_wrap=True)
 
 # %% ../nbs/60_cli.ipynb #5bc28b83
 @app.command("lr-find")
