@@ -5,7 +5,9 @@ import pytest
 from project import ROOT, module_files, module_name
 
 LIGHT = sorted({'errors', 'models.stages', 'train.recipe', 'train.freezing', 'train.recording', 'analysis.metrics',
-                *(module_name(f).removeprefix('ttl_nb.') for f in module_files() if f.parent.is_relative_to(ROOT/'ttl_nb/data') and f.stem != '__init__')})
+                'models.header', 'models.ready',
+                *(module_name(f).removeprefix('ttl_nb.') for f in module_files()
+                  if any(f.parent.is_relative_to(ROOT/'ttl_nb'/o) for o in ('data', 'ui')) and f.stem != '__init__')})
 HEAVY = ('torch', 'torchvision', 'fastai', 'timm')
 NOT_FOR_HELP = {*HEAVY, 'numpy', 'pandas', 'scipy', 'sklearn', 'PIL', 'pydicom', 'matplotlib', 'IPython', 'joblib', 'jinja2', 'safetensors', 'pyarrow'}
 OBJECTS = """

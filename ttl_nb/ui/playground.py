@@ -196,7 +196,7 @@ def _make(self, seed:int, has_address:bool):
     self.ranking = Ranking(**self._ranks())
     self.stages = StagePicker(network_stages(self.backbone, self.offer.image_size), random=True)
     self.rate = RatePanel(self.job, self.fields)
-    self.fit = FitPanel(self.job, self.fields, self.image, cautions=foresee)
+    self.fit = FitPanel(self.job, self.fields, self.image, cautions=lambda r: foresee(r, self.rate.suggested))
     self.meter, self.board = FreezingMeter(), ResultsBoard(link=self.link, use=self.set, sources=self.offer.sources)
     self.reuse = widgets.HTML('<p class="ttl-note">Train first: the pictures are of the network that comes out.</p>')
     bodies = [[self.target, self.size], [self.source, _titled("Predict: which source will serve this task best?", self.ranking)], [self.stages],
@@ -294,6 +294,7 @@ def _changed(self, _=None):
     if self._quiet: return
     self.stages.max_lr = self.rate.value
     self._count_steps()
+    self.fit.consider()
     try: self.bar.fragment = to_fragment(self.recipe)
     except InputError as e: self.bar.text = str(e)
 
@@ -339,6 +340,7 @@ def tick(self):
     "Look at the job: called ten times a second while the page is shown, or by hand in a test."
     self.rate.tick(); self.fit.tick()
     self._follow_rate()
+    if self.fit.busy: self.meter.live(self.job.recording, "So far, while it learns.")
     if self.job.result is not self._seen:
         self._seen = self.job.result
         if self._seen and self._seen["kind"] == "fit": self._finished(self._seen)
