@@ -24,7 +24,7 @@ setup(
     keywords=[o.strip() for o in project['keywords'].split(',')],
     license_expression=project['license'],
     packages=find_packages(include=['ttl_nb', 'ttl_nb.*']),
-    package_data={'': ['*.js', '*.css', '*.html', '*.safetensors', 'share/voila/templates/ttl/*']},
+    package_data={'': ['*.js', '*.css', '*.html', '*.safetensors']},
     install_requires=lines(project['requirements']),
     extras_require={k: lines(v) for k, v in cfg['extras'].items()},
     entry_points={'console_scripts': lines(project['console_scripts']), 'nbdev': ['ttl_nb=ttl_nb._modidx:d']},

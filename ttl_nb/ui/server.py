@@ -54,6 +54,10 @@ def write_shared(
     "Make what all seats read: images are decoded, cards drawn."
     for name in offer.targets: offer.pixels(name)
     (folder/"page").mkdir()
+    template = folder/"share"/"voila"/"templates"/"ttl" # Found by Voila through JUPYTER_PATH
+    template.mkdir(parents=True)
+    (template/"conf.json").write_text(json.dumps(dict(base_template="lab")))
+    (template/"index.html.j2").write_text((files("ttl_nb.ui")/"page.html").read_text())
     (folder/"page"/"playground.ipynb").write_text(json.dumps(_page()))
     (folder/"offer.json").write_text(json.dumps(offer.to_dict()))
     (folder/"cards.json").write_text(json.dumps({name: [_plain(c) for c in cards(offer, name)] for name in offer.targets}))
@@ -117,8 +121,7 @@ def _voila(folder:Path, ip:str, port:int, token:str)->list[str]:
             *[f"--VoilaConfiguration.extension_allowlist={e}" for e in _EXTENSIONS]]
 
 def _environment(folder:Path, join:str)->dict:
-    share = str(files("ttl_nb.ui")/"share")
-    paths = os.pathsep.join(filter(None, [share, os.environ.get("JUPYTER_PATH")]))
+    paths = os.pathsep.join(filter(None, [str(folder/"share"), os.environ.get("JUPYTER_PATH")]))
     return os.environ | dict(TTL_NB_PLAYGROUND=str(folder), TTL_NB_JOIN=join, JUPYTER_PATH=paths, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 
 @contextmanager
