@@ -9,10 +9,13 @@ __all__ = ['DECODER', 'read_image', 'square', 'cache_folder', 'UnreadableImages'
 
 # %% ../../nbs/data/60_pixels.ipynb #ea9b8fd2
 import hashlib, json, os, time, uuid
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from multiprocessing import current_process
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import PIL
@@ -22,6 +25,7 @@ from .address import is_phantom
 from .dicom import MAX_PIXELS, decoder_versions, is_dicom, named_dicom, render, split_frame
 from .domain import Domain, file_digests
 from ..errors import InputError
+from ..stopping import poll
 
 # %% ../../nbs/data/60_pixels.ipynb #5d4ef93a
 def _grey(
@@ -157,11 +161,13 @@ class UnreadableImages(InputError):
 def _decode_part(
     files:Sequence[str|Path], # n files
     size:int,                 # Pixels a side
+    unwanted:Callable[[], bool]=lambda: False, # Asked before each file: leave off?
 ) -> tuple[np.ndarray, dict[int, str]]: # (n,size,size) uint8, and why those that failed did
     "Decode some files."
     out, reasons = np.zeros((len(files), size, size), np.uint8), {}
     drawn = _drawn(files)
     for i, f in enumerate(files):
+        if unwanted(): break
         try: out[i] = _resize(square(drawn[i] if i in drawn else _decode(f)), size)
         except InputError as e: reasons[i] = str(e)
     return out, reasons
@@ -173,7 +179,19 @@ def _in_threads(
     workers:int,              # Threads
 ) -> Iterator[tuple]:         # (number of the part, what `_decode_part` gives)
     "Decode in threads of this process."
-    with ThreadPoolExecutor(workers) as pool: yield from enumerate(pool.map(lambda part: _decode_part(part, size), parts))
+    unwanted = Event()
+    with ThreadPoolExecutor(workers) as pool:
+        ahead = deque(pool.submit(_decode_part, part, size, unwanted.is_set) for part in parts)
+        try:
+            for number in range(len(parts)): yield number, _awaited(ahead.popleft())
+        finally:
+            unwanted.set()
+            for future in ahead: future.cancel()
+
+def _awaited(future:Future) -> tuple:
+    "What another thread makes, unless the wait is stopped."
+    while not future.done(): wait([future], .05); poll()
+    return future.result()
 
 # %% ../../nbs/data/60_pixels.ipynb #6b1d6f60
 def _in_processes(
@@ -223,11 +241,13 @@ def _decode_into(
     apart = workers > 1 and len(files) >= _BESIDE and not current_process().daemon and _threads_wait(files)
     step, reasons, done = 4 if apart else 16, {}, 0
     parts = [files[i:i+step] for i in range(0, len(files), step)]
-    for number, (pixels, failed) in (_in_processes if apart else _in_threads)(parts, out.shape[1], workers):
-        at, done = number*step, done + len(pixels)
-        out[at:at+len(pixels)] = pixels
-        reasons |= {at + i: why for i, why in failed.items()}
-        if progress: progress(done, len(files))
+    with closing((_in_processes if apart else _in_threads)(parts, out.shape[1], workers)) as decoded:
+        for number, (pixels, failed) in decoded:
+            at, done = number*step, done + len(pixels)
+            out[at:at+len(pixels)] = pixels
+            reasons |= {at + i: why for i, why in failed.items()}
+            if progress: progress(done, len(files))
+            poll()
     return {str(files[i]): reasons[i] for i in sorted(reasons)}
 
 # %% ../../nbs/data/60_pixels.ipynb #e9114df7

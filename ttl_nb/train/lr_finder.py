@@ -18,6 +18,9 @@ from fastai.callback.core import CancelFitException
 from fastai.callback.schedule import LRFinder, minimum, slide, steep, valley
 from fastai.learner import Learner
 
+from ..stopping import poll
+from .recording import Recording
+
 # %% ../../nbs/train/30_lr_finder.ipynb #8d07876a
 SUGGESTIONS = ("valley", "steep", "minimum", "slide")
 
@@ -75,11 +78,15 @@ def restored(
 # %% ../../nbs/train/30_lr_finder.ipynb #16c218a2
 class _InMemoryLRFinder(LRFinder):
     "fastai's range test without its temporary file; `restored` does what the file was for."
+    recording = None
     def before_fit(self):
         super(LRFinder, self).before_fit()
         self.best_loss = float("inf")
     def after_fit(self): pass
     def after_batch(self):
+        if self.recording is not None:
+            self.recording.add("rate", self.train_iter - 1, lr=float(self.opt.hypers[-1]["lr"]), loss=self.loss.item(), smooth=float(self.smooth_loss))
+        poll("batch")
         super().after_batch()
         if not np.isfinite(float(self.smooth_loss)): raise CancelFitException()
 
@@ -103,6 +110,7 @@ def find_lr(
     end_lr:float=10., # Last learning rate
     steps:int=100, # Optimiser steps
     cbs=(), # Further callbacks, such as the freezing plan's
+    recording:Recording=None, # Gets a `rate` event a step and the suggestions
 )->LRCurve: # The curve and its suggestions
     "Run a learning-rate range test and leave `learner` as it was."
     shares = np.asarray(shares, float)
@@ -110,10 +118,13 @@ def find_lr(
         learner.create_opt()
         shares = np.resize(shares, len(learner.opt.hypers)) if len(shares) == 1 else shares
         finder = _InMemoryLRFinder(start_lr*shares, end_lr*shares, steps)
+        finder.recording = recording
         learner.fit(steps//len(learner.dls.train) + 1, cbs=[finder, *cbs])
         losses = tuple(float(v) for v in learner.recorder.losses)
     lrs = tuple(float(v) for v in finder.hps["lr"])[:len(losses)]
-    return LRCurve(lrs, losses, suggest(lrs, losses))
+    found = LRCurve(lrs, losses, suggest(lrs, losses))
+    for name,lr in found.suggestions.items() if recording is not None else (): recording.add("suggestion", len(lrs), name=name, lr=lr)
+    return found
 
 # %% ../../nbs/train/30_lr_finder.ipynb #aedf85d8
 def plot_lr(

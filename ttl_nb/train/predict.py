@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..analysis.probe import Probe
 from ..models.backbone import StagedNet
+from ..stopping import poll
 from .batches import affine_matrices, augmentation, warp
 from .recipe import Recipe
 
@@ -36,6 +37,7 @@ def _forward(net:StagedNet, pixels:np.ndarray, function, matrices:Tensor=None)->
             x = _as_input(_filled(np.asarray(pixels[i:i+BATCH])), device)
             if matrices is not None: x = warp(x, torch.from_numpy(_filled(matrices[i:i+BATCH].numpy())))
             found.append(function(x)[:len(pixels) - i])
+            poll()
         return torch.cat(found).float().cpu().numpy()
     finally:
         for m,on in modes: m.training = on

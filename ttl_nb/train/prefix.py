@@ -18,6 +18,7 @@ from torch import nn, Tensor
 from ..data.pixels import cache_folder
 from ..models.backbone import StagedNet
 from ..models.stages import STAGES
+from ..stopping import poll
 from .batches import PixelLoader
 from .freezing import FreezingPlan, batch_sizes
 from .recording import Recording
@@ -193,6 +194,7 @@ def _compute_in(self, sizes:list, cuts:list)->bool:
     "Compute in batches of these sizes; `False` if that is not what the training would have computed."
     pixels, done, kept, unsure = self.learn.dl.tensors[0], 0, {}, True
     for x in pixels.split(sizes):
+        poll()
         for cut,y in self._outputs(x, cuts):
             if done == 0: kept[cut] = self._room(y, len(pixels), kept)
             if kept[cut]: kept[cut].put(done, y)

@@ -29,7 +29,7 @@ class Recording:
         self._start, self._lock = time.monotonic(), threading.Lock()
 
     def add(self,
-        kind:str, # `batch`, `valid`, `phase`, `stage` or `note`
+        kind:str, # `batch`, `valid`, `phase`, `stage`, `rate`, `suggestion` or `note`
         step:int, # Optimiser steps done before this event
         **values, # Numbers, lists of numbers or text
     ):
@@ -37,6 +37,12 @@ class Recording:
         event = dict(kind=kind, step=int(step), t=round(time.monotonic() - self._start, 3),
                      **{k: _plain(v) for k,v in values.items()})
         with self._lock: self.events.append(event)
+
+    def extend(self,
+        events:list[dict], # Events of another recording, that was made elsewhere
+    ):
+        "Append events as they are, with the times that they carry."
+        with self._lock: self.events.extend(events)
 
     def since(self,
         n:int=0, # Events that the caller has seen

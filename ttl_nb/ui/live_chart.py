@@ -359,20 +359,21 @@ class Displayed:
     def __init__(self,
         widget, # What is displayed
         chart:LiveChart, # Whose picture stays
+        said:str="", # What stands before it where widgets can't run
     ):
         from IPython.display import display
-        self.widget, self.chart = widget, chart
+        self.widget, self.chart, self.said = widget, chart, said
         self.handle = display(self._bundle(), raw=True, display_id=True)
 
     def _bundle(self)->dict:
         return {"application/vnd.jupyter.widget-view+json": dict(version_major=2, version_minor=0, model_id=self.widget.model_id),
-                "text/plain": self.chart.alt}
+                "text/plain": f"{self.said} {self.chart.alt}".strip()}
 
     def keep(self):
         "Write the picture and its alt text beside the widget."
         if self.handle is None: return
         alt, picture = self.chart.alt, self.chart.picture()
-        as_html = f'<img alt="{html.escape(alt)}" src="{data_url(picture)}">' # nbconvert drops the alt text of image/png
+        as_html = f'<p>{html.escape(self.said)}</p>'*bool(self.said) + f'<img alt="{html.escape(alt)}" src="{data_url(picture)}">' # nbconvert drops the alt text of image/png
         self.handle.update({**self._bundle(), "text/html": as_html, "image/png": base64.b64encode(picture).decode()}, raw=True,
                            metadata={"alt": alt, "image/png": {"alt": alt}})
 

@@ -8,7 +8,7 @@ Docs: https://ttl-nb.github.io/ttl_nb/ui/server.html.md"""
 __all__ = ['CULL', 'free_port', 'write_shared', 'Shared', 'read_shared', 'seat', 'Served', 'serve']
 
 # %% ../../nbs/ui/70_server.ipynb #9a53f7a4
-import base64, json, os, secrets, signal, socket, subprocess, sys, tempfile, time
+import atexit, base64, json, os, secrets, signal, socket, subprocess, sys, tempfile, time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
@@ -96,11 +96,11 @@ def _seated(shared:Shared):
     from ttl_nb.ui.playground import Playground
     from ttl_nb.ui.trainer import WorkerPlace, connect
     room = Classroom(shared.folder/"class", shared.seats) if shared.seats else None
-    teaches = room is not None and secrets.compare_digest(_asked().get("teacher", ""), shared.teacher)
+    teaches = room is not None and secrets.compare_digest(_asked().get("teacher", "").encode(), shared.teacher.encode())
     place = room.join() if room and not teaches else None
     page = Playground(offer=shared.offer, shown=shared.cards, place=WorkerPlace(connect(str(shared.folder/"trainer.sock"))), has_address=True, training=shared.training,
                       seed=place.number if place else 0, on_result=place.post if place else None)
-    if place: page.sits_at(place)
+    if place: page.sits_at(place); atexit.register(place.leave)
     if teaches: page.teaches(room, os.environ.get("TTL_NB_JOIN", ""))
     return page
 
