@@ -5,7 +5,7 @@ import pytest
 from project import ROOT, module_files, module_name
 
 LIGHT = sorted({'errors', 'models.stages', 'train.recipe', 'train.freezing', 'train.recording', 'analysis.metrics',
-                'models.header', 'models.ready',
+                'models.header', 'models.ready', 'stopping',
                 *(module_name(f).removeprefix('ttl_nb.') for f in module_files()
                   if any(f.parent.is_relative_to(ROOT/'ttl_nb'/o) for o in ('data', 'ui')) and f.stem != '__init__')})
 HEAVY = ('torch', 'torchvision', 'fastai', 'timm')

@@ -9,7 +9,7 @@ __all__ = ['STEPS', 'PRESETS', 'NO_WIDGETS', 'PATIENCE', 'PageBar', 'Ranking', '
            'image', 'fields', 'recipe', 'link', 'go', 'reach', 'tick', 'sits_at', 'teaches', 'every', 'close']
 
 # %% ../../nbs/ui/50_playground.ipynb #b36e3bf2
-import asyncio, html, time
+import asyncio, html, threading, time
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
@@ -27,7 +27,7 @@ from ..models.header import read_header
 from ..models.ready import READY, ready_files
 from ..train.freezing import batch_sizes, budget
 from ..train.recipe import Recipe, to_fragment
-from .job import Job
+from .job import Job, ThreadPlace
 from .look import css, module, png
 from .offer import Offer, cards, checked_recipe, phantom_offer, recipe_from_link, title
 from .board import ResultsBoard
@@ -168,7 +168,7 @@ class Playground:
     ):
         self.offer = offer or open_offer(target, sources)
         self.shown = shown or {name: cards(self.offer, name) for name in self.offer.targets}
-        self.job, self.training, self.on_result = Job(place or _thread(self.offer)), training or {}, on_result
+        self.job, self.training, self.on_result = Job(place or ThreadPlace(self.offer.targets, self.offer.sources)), training or {}, on_result
         self.aucs, self._seen, self._quiet, self._task, self._chores = {}, None, False, None, []
         self._make(seed, has_address)
         self._link()
@@ -183,11 +183,6 @@ class Playground:
         else: self.reach(4)
 
 # %% ../../nbs/ui/50_playground.ipynb #5729bf6e
-def _thread(offer:Offer):
-    "Runs in a thread of this process."
-    from ttl_nb.ui.job import ThreadPlace
-    return ThreadPlace(offer.targets, offer.sources)
-
 def _make(self, seed:int, has_address:bool):
     self.bar = PageBar(has_address=has_address)
     self.target = widgets.Dropdown(options=[(title(n), n) for n in self.offer.targets], description="Task", layout=dict(width="auto", max_width="420px"))
@@ -426,6 +421,11 @@ def _start(self):
     try: loop = asyncio.get_running_loop()
     except RuntimeError: return
     if self._task is None or self._task.done(): self._task = loop.create_task(self._pulse())
+    if isinstance(self.job.place, ThreadPlace): threading.Thread(target=_warm_up, daemon=True).start()
+
+def _warm_up():
+    "Import what trains while the page is being looked at, so that the first run starts at once."
+    import ttl_nb.train.fit
 
 def close(self):
     "Stop the run, and take the page away."
