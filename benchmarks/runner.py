@@ -1,7 +1,8 @@
-"""Two sides of a comparison, timed in turns in one run: a table for people, JSON for machines.
+"""Figures and what they should be: a table for people, JSON for machines.
 
-A benchmark is a list of `Line`s and a call of `main`. Each line measures this package and a peer, in turns, so that a
-machine that slows down slows both; its figure is the ratio of the two medians, and it counts only if its equality held."""
+A benchmark is a list of lines and a call of `main`. A `Line` measures this package and a peer, in turns, so that a machine
+that slows down slows both; its figure is the ratio of the two medians. `Figures` measure this package alone, each against
+what it may be at most. Either counts only if what was checked on the way held."""
 import argparse, json, os, platform, sys, tempfile, time, traceback
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,12 +44,64 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Line:
-    "One line of a benchmark."
+    "One line of a benchmark: a ratio."
     name: str # For `--only`
     what: str # What is timed
     against: str # The peer
     target: float # Ratio that it should reach at least
     measure: Callable # `measure(quick)` -> `Outcome`
+
+    def failed(self): return [_row(self.name, None, "×", self.target, False)]
+
+    def rows(self, outcome):
+        ratio = _row(self.name, outcome.ratio, "×", self.target, outcome.equal and outcome.ratio >= self.target)
+        return [ratio, *[_row(b.name, b.value, b.unit, b.target, b.value <= b.target) for b in outcome.bounds]]
+
+    def cells(self, outcome, row): # Single turns, ours, peer, what
+        if row["name"] != self.name: return "", "", "", ""
+        low, high = outcome.spread
+        return (f"{low:.3g} to {high:.3g} (n={len(outcome.ours)})", f"{median(outcome.ours):.3g} s", f"{median(outcome.peer)/outcome.share:.3g} s", self.what)
+
+    def title(self, outcome):
+        how = f" ({outcome.threads})" if outcome.threads else ""
+        return f"{outcome.ratio:.3g} × against {self.against}{how},"
+
+
+@dataclass(frozen=True)
+class Found:
+    "What a line without a peer found."
+    values: dict # Name -> a number, or those of single turns: their median counts
+    said: str # What was checked, and what else was seen
+    equal: bool = True # Did what was checked hold?
+
+
+@dataclass(frozen=True)
+class Figures:
+    "One line of a benchmark: figures without a peer."
+    name: str # For `--only`
+    what: str # What is measured
+    targets: dict # Name of each figure, as in the JSON file -> (unit, at most)
+    measure: Callable # `measure(quick)` -> `Found`
+
+    def failed(self): return [_row(name, None, unit, target, False) for name, (unit, target) in self.targets.items()]
+
+    def rows(self, found):
+        values = {name: median(_turns(found.values[name])) for name in self.targets}
+        return [_row(name, values[name], unit, target, found.equal and values[name] <= target) for name, (unit, target) in self.targets.items()]
+
+    def cells(self, found, row):
+        turns = _turns(found.values[row["name"]])
+        spread = f"{short(min(turns))} to {short(max(turns))} (n={len(turns)})" if len(turns) > 1 else ""
+        return spread, "", "", self.what if row["name"] == next(iter(self.targets)) else ""
+
+    def title(self, found): return ""
+
+
+def short(x): return f"{x:.0f}" if abs(x) >= 100 else f"{x:.3g}"
+
+def _turns(value): return list(value) if isinstance(value, (list, tuple)) else [value]
+
+def _row(name, value, unit, target, ok): return dict(name=name, value=None if value is None else round(value, 3), unit=unit, target=target, ok=bool(ok))
 
 
 def in_turns(
@@ -82,14 +135,11 @@ def best_of(
 
 
 def rows(
-    line, # A `Line`
-    outcome, # Its `Outcome`; `None` where it could not be measured
+    line, # A `Line`, or `Figures`
+    outcome, # What it measured; `None` where it could not be
 ): # Dicts of name, value, unit, target, ok
     "What goes into the JSON file."
-    if outcome is None: return [dict(name=line.name, value=None, unit="×", target=line.target, ok=False)]
-    ratio = dict(name=line.name, value=round(outcome.ratio, 3), unit="×", target=line.target, ok=bool(outcome.equal and outcome.ratio >= line.target))
-    beside = [dict(name=b.name, value=round(b.value, 3), unit=b.unit, target=b.target, ok=bool(b.value <= b.target)) for b in outcome.bounds]
-    return [ratio, *beside]
+    return line.failed() if outcome is None else line.rows(outcome)
 
 
 def _processor():
@@ -97,13 +147,14 @@ def _processor():
     except (OSError, StopIteration): return platform.processor() or platform.machine()
 
 
-def machine(): # One line of text
+PACKAGES = ("torch", "torchvision", "fastai", "numpy", "scikit-learn", "pillow", "pydicom")
+
+def machine(packages=PACKAGES): # One line of text
     "The machine and the versions that figures hold for."
     def of(name):
         try: return f"{name} {version(name)}"
         except PackageNotFoundError: return f"no {name}"
-    packages = ", ".join(map(of, ("torch", "torchvision", "fastai", "numpy", "scikit-learn", "pillow", "pydicom")))
-    return f"{_processor()}, {os.cpu_count()} cores; {platform.system()}, Python {platform.python_version()}, {packages}"
+    return f"{_processor()}, {os.cpu_count()} cores; {platform.system()}, Python {platform.python_version()}, {', '.join(map(of, packages))}"
 
 
 @contextmanager
@@ -113,34 +164,32 @@ def temporary_folder():
 
 
 def table(
-    found, # (Line, Outcome or None) for each line
+    found, # (line, what it measured or None) for each line
 ): # A rich table
     "The figures of all lines for people."
     from rich.table import Table
-    t = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("", "line", "ratio", "at least", "single turns", "ours", "peer", "what"): t.add_column(column, no_wrap=column != "what")
+    t, lines = Table(box=None, header_style="bold", pad_edge=False), []
     for line, outcome in found:
         for row in rows(line, outcome):
-            mark = "[green]✓[/]" if row["ok"] else "[red]✗[/]"
-            if outcome is None: t.add_row(mark, line.name, "failed", f"{line.target:g} ×", *[""]*3, line.what)
-            elif row["name"] != line.name: t.add_row(mark, row["name"], f"{row['value']:.2f} {row['unit']}", f"≤ {row['target']:g} {row['unit']}")
-            else:
-                low, high = outcome.spread
-                t.add_row(mark, line.name, f"{outcome.ratio:.3g} ×", f"{line.target:g} ×", f"{low:.3g} to {high:.3g} (n={len(outcome.ours)})",
-                          f"{median(outcome.ours):.3g} s", f"{median(outcome.peer)/outcome.share:.3g} s", line.what)
+            sign, unit = ("≥" if row["unit"] == "×" else "≤"), f" {row['unit']}".rstrip()
+            value = "failed" if row["value"] is None else short(row["value"]) + unit
+            rest = ("", "", "", line.what) if outcome is None else line.cells(outcome, row)
+            lines.append(("[green]✓[/]" if row["ok"] else "[red]✗[/]", row["name"], value, f"{sign} {row['target']:g}{unit}", *rest))
+    shown = [i for i in range(8) if i < 4 or any(l[i] for l in lines)] # Ours and peer only where there is one
+    for i in shown: t.add_column(("", "figure", "found", "target", "single turns", "ours", "peer", "what")[i], no_wrap=i < 7)
+    for l in lines: t.add_row(*[l[i] for i in shown])
     return t
 
 
 def sentence(
-    line, # A `Line`
-    outcome, # Its `Outcome`, or None
+    line, # A `Line`, or `Figures`
+    outcome, # What it measured, or None
     seconds, # Time that the line took
 ): # Text
-    "What was done in one line, and what was equal."
+    "What was done in one line, and what was checked."
     if outcome is None: return f"[bold]{line.name}[/] failed after {seconds:.0f} s: why stands above"
-    how = f" ({outcome.threads})" if outcome.threads else ""
-    return (f"[bold]{line.name}[/] {outcome.ratio:.3g} × against {line.against}{how}, measured in {seconds:.0f} s\n"
-            f"   {'equal' if outcome.equal else '[red]NOT EQUAL[/]'}: {outcome.said}")
+    checked = "[red]NOT EQUAL[/]: " if not outcome.equal else "equal: " if isinstance(line, Line) else ""
+    return f"[bold]{line.name}[/] {line.title(outcome)} measured in {seconds:.0f} s\n   {checked}{outcome.said}".replace("]  ", "] ")
 
 
 def _measured(line, quick):
@@ -153,17 +202,18 @@ def _measured(line, quick):
 def main(
     lines, # The benchmark
     argv=None, # Command line; that of the process if `None`
-): # Exit status: 0 if every figure was reached (with --quick: if every equality held)
+    packages=PACKAGES, # Whose versions are told
+): # Exit status: 0 if every figure was reached (with --quick: if all checks held)
     "Run a benchmark from the command line."
     from rich.console import Console
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", metavar="FILE", help="also write a list of {name, value, unit, target, ok}")
     names = [l.name for l in lines]
     parser.add_argument("--only", metavar="NAME", action="append", choices=names, help=f"one line (repeat it for several): {', '.join(names)}")
-    parser.add_argument("--quick", action="store_true", help="small sizes and few turns: does it run, are results equal? Its ratios say nothing")
+    parser.add_argument("--quick", action="store_true", help="small sizes and few turns: does it run, do its checks hold? Its figures say nothing")
     says = parser.parse_args(argv)
     console, found = Console(highlight=False), []
-    console.print(machine(), soft_wrap=True)
+    console.print(machine(packages), soft_wrap=True)
     if not says.quick and (load := os.getloadavg()[0]) > .5:
         console.print(f"[yellow]something else is running here (load {load:.1f}): figures hold for a machine that does nothing else[/]")
     for line in (l for l in lines if not says.only or l.name in says.only):
@@ -172,7 +222,7 @@ def main(
         console.print(sentence(line, outcome, seconds), soft_wrap=True)
     console.width = max(console.width, 140)
     console.print(table(found))
-    if says.quick: console.print("[yellow]--quick: these ratios are of sizes too small to mean anything[/]")
+    if says.quick: console.print("[yellow]--quick: these figures are of sizes too small to mean anything[/]")
     written = [row for line, outcome in found for row in rows(line, outcome)]
     if says.json: Path(says.json).write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return int(any(o is None or not o.equal for _, o in found) if says.quick else not all(row["ok"] for row in written))

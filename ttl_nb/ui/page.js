@@ -54,6 +54,7 @@ function _pageRender({model, el: root}) {
   const applyScale = () => {
     const large = model.get("scale") === "projector";
     page().dataset.scale = large ? "projector" : "normal";
+    page().dataset.lmSuppressShortcuts = "true"; // Also on buttons and menus of ipywidgets: JupyterLab's keys stay out of the page
     scale.setAttribute("aria-pressed", String(large));
   };
   const drawText = () => { title.textContent = model.get("title"); text.textContent = model.get("text"); text.hidden = !model.get("text"); };
