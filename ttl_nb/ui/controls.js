@@ -49,7 +49,7 @@ function render({model, el: root}) {
                  ["change:notices", paintNotices], ["change:scale", paintScale]];
   for (const [name, call] of heard) model.on(name, call);
   paintButtons(); paintWords(); paintNotices(); paintScale();
-  root.replaceChildren(box);
+  root.replaceChildren(box); ttlOwnKeys(box);
   return () => heard.forEach(([name, call]) => model.off(name, call));
 }
 export default {render};

@@ -109,7 +109,7 @@ class LcStore {
     this.onMessage = (content, buffers) => this.receive(content, buffers);
     model.on("msg:custom", this.onMessage);
     const kept = model.get("kept");
-    if (kept && kept.data) this.receive({n: -1, all: true, runs: kept.runs}, [kept.data]);
+    if (kept && kept.data) this.receive({n: -1, all: true, runs: kept.runs}, [typeof kept.data === "string" ? ttlBytes(kept.data) : kept.data]); // As text: in a file
     this.ask();
   }
   ask() { const now = performance.now(); if (now - this.asked < 500 && this.asked) return; this.asked = now; this.model.send({do: "resync"}); }
@@ -241,13 +241,14 @@ class LcView {
     this.live = el("p", {class: "ttl-hidden", role: "status", "aria-live": "polite"});
     this.table = el("div", {class: "ttl-chart-table", hidden: true, tabindex: "0", role: "region", "aria-label": "Values of the curves"});
     const keys = "Left and right arrows move the read-out, plus and minus zoom, 0 shows the whole range, T shows a table.";
-    this.root = el("div", {class: "ttl ttl-card ttl-chart", "data-lm-suppress-shortcuts": "true", "data-kind": this.kind},
+    this.root = el("div", {class: "ttl ttl-card ttl-chart", "data-kind": this.kind},
       el("div", {class: "ttl-chart-head"}, this.list, el("div", {class: "ttl-chart-tools"}, this.back, this.tableButton,
         tool("PNG", "Save the picture as PNG", () => this.savePicture()), tool("CSV", "Save all values as CSV", () => this.saveTable()))),
       this.plot, el("p", {class: "ttl-hidden", id}, keys), this.foot = el("div", {class: "ttl-chart-foot"}, this.status), this.live, this.table);
     if (this.log) this.buildRate(); else this.chips = [];
     if (this.model.get("player") > 0) this.buildPlayer();
     root.append(this.root);
+    ttlOwnKeys(this.root);
     this.plot.addEventListener("pointermove", e => this.moved(e));
     this.plot.addEventListener("pointerdown", e => this.pressed(e));
     this.plot.addEventListener("pointerup", e => this.released(e));

@@ -8,8 +8,7 @@ Docs: https://ttl-nb.github.io/ttl_nb/ui/live_chart.html.md"""
 __all__ = ['LIMIT', 'describe', 'plot', 'LiveChart', 'Displayed', 'replay', 'export_html']
 
 # %% ../../nbs/ui/20_live_chart.ipynb #91b72b02
-import base64, html, io, json, math, re, struct, time
-from importlib.resources import files
+import base64, html, io, json, math, struct, time
 from pathlib import Path
 
 import anywidget
@@ -21,7 +20,7 @@ from fastcore.basics import patch
 from ..errors import InputError, check_choice, check_number
 from ..models.stages import STAGES
 from ..train.recording import Recording
-from .look import COLOURS, css, data_url, module
+from .look import COLOURS, css, data_url, module, offline_page
 
 # %% ../../nbs/ui/20_live_chart.ipynb #9e10354d
 _LARGEST = 3.4028234e38
@@ -463,11 +462,10 @@ def export_html(
     chart = _player(recordings, _page_speed(recordings), scale=scale, height=380)
     runs, curves = chart._everything()
     state = dict(kind=chart.kind, scale=scale, height=380, rate=None, planned=0, player=chart.player, autoplay=False,
-                 runs=runs, data=base64.b64encode(curves).decode())
-    fields = dict(title=html.escape(title), alt=html.escape(chart.alt), picture=data_url(chart.picture()), css=chart._css, script=str(chart._esm),
-                  state=json.dumps(state).replace("<", "\\u003c"))
-    page = (files("ttl_nb.ui")/"live_chart.html").read_text(encoding="utf-8")
+                 runs=runs, kept=dict(runs=runs, data=base64.b64encode(curves).decode()))
+    alt = html.escape(chart.alt)
+    page = offline_page(title, "lcWidget", chart._esm, chart._css, state, f'<img alt="{alt}" src="{data_url(chart.picture())}">', f'<p class="ttl-note">{alt}</p>')
     file = Path(file)
-    file.write_text(re.sub(r"\[\[(\w+)\]\]", lambda m: fields[m[1]], page), encoding="utf-8")
+    file.write_text(page, encoding="utf-8")
     chart.close()
     return file

@@ -36,7 +36,10 @@ function ttlColour(node, name) {
 }
 
 // Is the theme dark here? `ttlWatchTheme` calls back whenever that may have changed, and returns a function that ends it
-function ttlDark(node) { const c = ttlColour(node, "--ttl-paper").match(/[\d.]+/g).map(Number); return c[0] + c[1] + c[2] < 3 * (c[0] <= 1 && c[1] <= 1 ? .5 : 128); }
+function ttlDark(node) {
+  const c = (ttlColour(node, "--ttl-paper").match(/[\d.]+/g) || [255, 255, 255]).map(Number); // A node that stands nowhere yet has no colour
+  return c[0] + c[1] + c[2] < 3 * (c[0] <= 1 && c[1] <= 1 ? .5 : 128);
+}
 function ttlWatchTheme(call) {
   const query = matchMedia("(prefers-color-scheme: dark)"), seen = new MutationObserver(call);
   query.addEventListener("change", call);
@@ -57,3 +60,21 @@ function ttlSave(name, blob) {
   el("a", {href: url, download: name}).click();
   setTimeout(() => URL.revokeObjectURL(url), 10000);
 }
+
+// Call once the node stands in the document: what is above it is known only then
+function ttlWhenShown(node, call) {
+  if (node.isConnected) { call(); return; }
+  const seen = new ResizeObserver(() => { if (node.isConnected) { seen.disconnect(); call(); } });
+  seen.observe(node);
+}
+
+// Keys pressed in this node are its own: JupyterLab would make, cut and run cells with them. (It asks the focused element first.)
+function ttlOwnKeys(node) { node.addEventListener("focusin", e => { e.target.dataset.lmSuppressShortcuts = "true"; }); }
+
+// A widget on a page of its own, without a kernel: its state is what was written into the page
+function ttlOffline(widget, state, root) {
+  const model = {get: k => state[k], set: (k, v) => { state[k] = v; }, on() {}, off() {}, send() {}, save_changes() {}};
+  widget.initialize?.({model});
+  widget.render({model, el: root});
+}
+function ttlBytes(text) { return new DataView(Uint8Array.from(atob(text), c => c.charCodeAt(0)).buffer); }

@@ -42,7 +42,7 @@ function _pagePresets(model) {
 }
 
 function _pageRender({model, el: root}) {
-  root.classList.add("ttl", "ttl-pagebar"); root.dataset.lmSuppressShortcuts = "true";
+  root.classList.add("ttl", "ttl-pagebar");
   const page = () => root.closest(".ttl-playground") || root;
   const status = el("span", {class: "ttl-status", role: "status", "aria-live": "polite"});
   const [steps, drawSteps] = _pageSteps(model);
@@ -54,7 +54,6 @@ function _pageRender({model, el: root}) {
   const applyScale = () => {
     const large = model.get("scale") === "projector";
     page().dataset.scale = large ? "projector" : "normal";
-    page().dataset.lmSuppressShortcuts = "true"; // Also on buttons and menus of ipywidgets: JupyterLab's keys stay out of the page
     scale.setAttribute("aria-pressed", String(large));
   };
   const drawText = () => { title.textContent = model.get("title"); text.textContent = model.get("text"); text.hidden = !model.get("text"); };
@@ -77,7 +76,7 @@ function _pageRender({model, el: root}) {
   const changes = {"change:steps change:current change:reached": drawSteps, "change:title change:text": drawText, "change:fragment": write,
     "change:scale": applyScale, "change:jump": () => setTimeout(jump, 50)};
   for (const [name, f] of Object.entries(changes)) model.on(name, f);
-  requestAnimationFrame(applyScale); setTimeout(applyScale, 200);
+  ttlWhenShown(root, () => { applyScale(); ttlOwnKeys(page()); });
   if (model.get("has_address")) { addEventListener("hashchange", read); location.hash.length > 1 ? read() : write(); }
   return () => { removeEventListener("hashchange", read); for (const [name, f] of Object.entries(changes)) model.off(name, f); };
 }

@@ -15,6 +15,7 @@ function pickFrame(model, host, kind, label) {
   const body = el("div", {class: "ttl-pick-body"}), notice = el("p", {class: "ttl-status", role: "status"});
   const root = el("section", {class: `ttl ttl-card ttl-pick ttl-pick-for-${kind}`, "aria-label": label}, body, notice);
   host.append(root);
+  ttlOwnKeys(root);
   return {root, body, notice, follow: [
     ["scale", () => { root.dataset.scale = model.get("scale"); }],
     ["notice", () => { notice.textContent = pickText(model.get("notice")); }]]};

@@ -1,7 +1,7 @@
 // Predict, then reveal: sources are put into an order with buttons; afterwards what was found stands beside what was expected.
 
 function _rankRender({model, el: root}) {
-  root.classList.add("ttl", "ttl-ranking"); root.dataset.lmSuppressShortcuts = "true";
+  root.classList.add("ttl", "ttl-ranking"); ttlOwnKeys(root);
   const status = el("p", {class: "ttl-status", role: "status", "aria-live": "polite"});
   const list = el("ol", {class: "ttl-ranks"});
   const titles = () => model.get("titles");

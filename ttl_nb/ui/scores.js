@@ -140,7 +140,7 @@ function render({model, el: root}) {
   const heard = [["change:data", paint], ["change:threshold", paintThreshold], ["change:scale", paintScale], ["msg:custom", heardMessage]];
   for (const [name, call] of heard) model.on(name, call);
   paint(); paintScale();
-  root.replaceChildren(box);
+  root.replaceChildren(box); ttlOwnKeys(box);
   return () => { release(); clearTimeout(timer); heard.forEach(([name, call]) => model.off(name, call)); };
 }
 export default {render};
