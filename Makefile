@@ -16,10 +16,10 @@ BIN    := $(VENV)/bin
 export OMP_NUM_THREADS = 1
 export MPLBACKEND = agg
 
-.PHONY: help install test slow sync readme demo real sources bench pictures clean
+.PHONY: help install test slow sync readme demo real sources bench benchsimilarity pictures clean
 
 help: ## list these targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 24
 
 install: $(VENV)/.installed ## create .venv and install the package with what the tests use (PYTHON=python3)
 
@@ -71,6 +71,10 @@ sources: install ## train the ready sources anew into ttl_nb/models/
 bench: install ## speed against fastai, line by line, with the equality of results (OUT/speed.json; a quiet machine, 15 minutes)
 	mkdir -p $(OUT)
 	$(BIN)/python benchmarks/speed.py --json $(OUT)/speed.json
+
+benchsimilarity: install ## speed and memory of CKA against torch-cka, with the equality of results (OUT/similarity.json; a quiet machine, 10 minutes)
+	mkdir -p $(OUT)
+	$(BIN)/python benchmarks/similarity.py --json $(OUT)/similarity.json
 
 pictures: install ## draw the contact sheets of the phantoms into nbs/images/
 	mkdir -p nbs/images

@@ -87,3 +87,12 @@ def test_files_without_real_images(tmp_path, monkeypatch):
     monkeypatch.setattr(speed, 'real_folder', lambda: None)
     domain = speed.images(tmp_path, 8, 4).domain()
     assert domain.counts()['images'].tolist() == [4, 2, 4, 2] and len(list(tmp_path.glob('*.jpg'))) == 12
+
+
+def test_similarity_runs(tmp_path):
+    "All of its lines at their smallest: both sides run, and their results are equal."
+    r = subprocess.run([sys.executable, ROOT/'benchmarks/similarity.py', '--quick', '--json', tmp_path/'similarity.json'], capture_output=True, text=True)
+    assert r.returncode == 0, r.stdout+r.stderr
+    found = json.loads((tmp_path/'similarity.json').read_text(encoding='utf-8'))
+    assert {o['name']: (o['unit'], o['target']) for o in found} == dict(cka_resnet18=('×', 3), cka_resnet50=('×', 6), cka_peak_mb=('MB', 1500), stream_mb_growth=('MB', 20))
+    assert all(o['value'] > 0 for o in found[:3]) and found[3]['value'] < 100

@@ -32,7 +32,7 @@ def pixels_as_input(
     device="cpu", # Where the network is
 )->Tensor: # (n,1,H,W) float32 raw pixels in [0,1], channels last
     "Grey levels as a network reads them."
-    x = torch.from_numpy(np.ascontiguousarray(pixels))[:,None].to(device)
+    x = torch.from_numpy(np.array(pixels))[:,None].to(device) # A copy: a memory map is read-only
     return x.float().div_(255).contiguous(memory_format=torch.channels_last)
 
 # %% ../../nbs/analysis/15_activations.ipynb #593d5023

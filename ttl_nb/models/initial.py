@@ -17,6 +17,7 @@ from torch import nn, Tensor
 
 from ..errors import InputError, some
 from .backbone import Normalise, StagedNet
+from .moved import batch_norms
 from .stages import INPUTS, STAGES, check_init, reads_source
 
 # %% ../../nbs/models/20_initial.ipynb #dad8ac6a
@@ -215,10 +216,6 @@ def initialise(
     return redraw(net, state, init, seed, label)
 
 # %% ../../nbs/models/20_initial.ipynb #1ec37f8c
-def _batch_norms(net:StagedNet, stages)->list:
-    found = [m for s in stages for m in net.stage(s).modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    return [m for m in found if m.track_running_stats and m.running_mean is not None]
-
 @torch.no_grad()
 def reestimate_statistics(
     net:StagedNet, # The network, with the weights that a run starts from
@@ -226,7 +223,7 @@ def reestimate_statistics(
     stages:tuple[str,...]=STAGES[:-1], # Whose statistics: `random_stages(init)` of the run
 )->StagedNet: # `net`, its statistics changed in place
     "Replace BatchNorm's running statistics by averages over `batches`."
-    norms = _batch_norms(net, stages)
+    norms = [m for s in stages for m in batch_norms(net.stage(s)) if m.track_running_stats and m.running_mean is not None]
     if not norms: return net
     before, n = [(m, m.training) for m in net.modules()], 0
     momenta = [m.momentum for m in norms]
