@@ -15,9 +15,10 @@ from ttl_nb.models.backbone import create_backbone
 from ttl_nb.models.checkpoint import Checkpoint
 from ttl_nb.models.initial import draw_all
 from ttl_nb.errors import InputError
+from ttl_nb.study.baseline_arms import write_baselines
 from ttl_nb.study.gates import GateFailed
 from ttl_nb.study.report import render, write_report
-from ttl_nb.study.results import Results, write_baseline, write_cases, write_study
+from ttl_nb.study.results import Results, write_cases, write_study
 from ttl_nb.study.store import Store
 from ttl_nb.study.study import Study
 from ttl_nb.train.freezing import FreezingPlan
@@ -69,7 +70,7 @@ def make_study(folder, skill=lambda recipe: 1., classes=('no', 'yes'), sources=(
     store = Store(study.folder)
     write_study(study, 'ttl-nb study …'); write_cases(study)
     for seed, recipe in study.grid[:len(study.grid)-leave]: store.add(invented_run(recipe, target, seed, skill(recipe)), seed)
-    if not leave: write_baseline(study)
+    if not leave: write_baselines(study)
     if gates is not None and not leave: (study.folder/'gates.json').write_text(json.dumps(gates))
     return study.results()
 

@@ -19,6 +19,7 @@ const differences = new Map(D.differences.flatMap(d => [[key(...d.a, ...d.b), {s
 const lines = [...new Map(D.arms.filter(a => a.s >= 0).map(a => [key(a.s, a.p), {s: a.s, p: a.p}])).values()];
 const plansOf = s => lines.filter(l => l.s === s).map(l => l.p);
 const VIEWS = ["all", "source", "plan"];
+const BASES = [{s: -1, name: "thumbnail", look: {colour: "#868686", dash: [4, 2]}}, {s: -2, name: "radiomics, no network", look: {colour: "#868686", dash: [6, 1.5, 1, 1.5]}}];
 
 // What is chosen: a source, a plan, a size, a seed (null: the mean), perhaps another such choice beside it, and how to draw
 const state = {s: D.first.s, p: D.first.p, n: D.first.n, seed: null, pin: null, view: "all", large: false, wanted: D.first.p};
@@ -155,10 +156,11 @@ function drawCurves() {
   const shift = l => state.view === "all" ? (is(l, c0) ? 0 : is(l, pin) ? -10 : 0) : Math.min(10, 60 / shown.length) * (shown.indexOf(l) - (shown.length - 1) / 2);
   const place = (l, n) => c.X(log(n)) + shift(l) * c.e, points = [];
   const pointsOf = l => sizes.map(n => armOf({...l, n})).filter(Boolean);
-  const base = sizes.map(n => arms.get(key(-1, -1, n))).filter(Boolean);
-  if (base.length) {
-    const xs = base.length > 1 ? base.map(b => log(b.n)) : ends, of = k => base.length > 1 ? base.map(b => b[k]) : [base[0][k], base[0][k]];
-    c.inside.append(svg("path", {d: area(c, xs, of("low"), of("high")), fill: "#767676", opacity: .16}), stroke(c, path(c, xs, of("auc")), {colour: "#868686", dash: [4, 2]}, 1.4));
+  const bases = BASES.map(b => ({...b, own: sizes.map(n => arms.get(key(b.s, -1, n))).filter(Boolean)})).filter(b => b.own.length);
+  for (const {s, look, own} of bases) {
+    const xs = own.length > 1 ? own.map(b => log(b.n)) : ends, of = k => own.length > 1 ? own.map(b => b[k]) : [own[0][k], own[0][k]];
+    if (s === -1) c.inside.append(svg("path", {d: area(c, xs, of("low"), of("high")), fill: "#767676", opacity: .16}));
+    c.inside.append(stroke(c, path(c, xs, of("auc")), look, 1.4));
   }
   if (low < .5 && high > .5) c.inside.append(svg("line", {x1: c.left, x2: c.right, y1: c.Y(.5), y2: c.Y(.5), stroke: "#868686", "stroke-width": c.e, "stroke-dasharray": "1 3"}), svg("text", {class: "soft", x: c.right - 2 * c.e, y: c.Y(.5) - 4 * c.e, "text-anchor": "end", "font-size": 12.8 * c.e}, "chance"));
   c.inside.append(svg("line", {class: "now", x1: c.X(log(state.n)), x2: c.X(log(state.n)), y1: c.top, y2: c.bottom, "stroke-width": 34 * c.e}));
@@ -191,7 +193,7 @@ function drawCurves() {
   const others = order.filter(l => !is(l, c0) && !is(l, pin));
   $("curves-key").replaceChildren(item(swatch(lookOf(c0), "both", 3), nameOf(c0), true), pin && !is(pin, c0) ? item(swatch(lookOf(pin)), nameOf(pin)) : "",
     ...state.view === "all" ? (others.length ? [item("", "other arms: colour and marker say the source, dashes the plan")] : []) : others.map(l => item(swatch(lookOf(l), "both", 1.4), state.view === "source" ? D.sources[l.s].name : D.plans[l.p].name)),
-    base.length ? item(swatch({colour: "#868686", dash: [4, 2]}, "line", 1.4), "thumbnail") : "");
+    ...bases.map(b => item(swatch(b.look, "line", 1.4), b.name)));
 }
 function sayCurves() {
   const own = D.sizes.map(n => armOf({...chosen(), n})).filter(Boolean);

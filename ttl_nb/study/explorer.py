@@ -19,9 +19,12 @@ from PIL import Image
 from sklearn.metrics import roc_curve
 
 from . import curves
-from .report import (INIT_WORDS, PLAN_WORDS, arm_tables, count, data_sentences, fill_page, gains, interval, limits, listed, needs_words,
-                                 number, refuse, said_name, source_cautions, source_of, thumbnail_warning, title_words, unfinished_sentence, verdict_words, write_page)
-from .results import THUMBNAIL, Results
+from .page import fill_page, write_page
+from .report import (BASELINE_WORDS, INIT_WORDS, PLAN_WORDS, arm_tables, count, data_sentences, gains, interval, limits,
+                                 listed, needs_words, networks_only, number, refuse, said_name, source_cautions, source_of,
+                                 thumbnail_warning, title_words, unfinished_sentence, verdict_words)
+from ..analysis.metrics import auc_interval
+from .results import NO_NETWORK, Results
 from ..train.freezing import GROUPS
 from ..train.recipe import Recipe, is_converged_probe
 from ..train.recording import Recording
@@ -132,10 +135,10 @@ def _line(style:dict)->dict:
     return dict(colour="" if style["color"] == curves.INK else style["color"], marker=style["marker"], dash=[] if dash == "-" else list(dash[1]))
 
 def _arms(results:Results, summary)->list[dict]:
-    names, plans, found = results.says["names"], results.says["freezing"], []
+    names, plans, found = results.says["names"], results.plans, []
     for r in summary.itertuples():
         over = getattr(r, "over_low", np.nan)
-        found.append(dict(s=names.index(r.source) if r.source != THUMBNAIL else -1, p=plans.index(r.freezing) if r.freezing else -1, n=int(r.n_train),
+        found.append(dict(s=-1 - NO_NETWORK.index(r.source) if r.source in NO_NETWORK else names.index(r.source), p=plans.index(r.freezing) if r.freezing else -1, n=int(r.n_train),
                           auc=_short([r.auc])[0], low=_short([r.low])[0], high=_short([r.high])[0], said=[number(r.auc), interval(r.low, r.high)],
                           seeds=int(r.seeds), note=results.arms[r.source, r.freezing, r.n_train].mean.note or "",
                           over=[number(r.over_thumbnail, True), interval(r.over_low, r.over_high, True)] if over == over else None))
@@ -171,6 +174,18 @@ def _runs(results:Results, steps:_Shared, rates:_Shared)->list[dict]:
         loss = loss_curve(recording, points)
         run |= dict(solved=is_converged_probe(Recipe(**json.loads(r.recipe))), loss=loss and loss | dict(steps=steps(loss["steps"])), rates=rates(rate_curves(recording)),
                     roc=roc_curves(results.labels[a["rows"]], a["scores"], a["folds"], corners))
+    return found + _solved_alone(results, corners)
+
+def _solved_alone(results:Results, corners:int)->list[dict]:
+    "What was solved without being a run: a source's features joined with the hand-made ones, at each size and seed."
+    found = []
+    for (source, plan),draws in results.baselines.items():
+        for (n, seed),d in draws.items() if plan else ():
+            labels, folds = results.labels[d["rows"]], d["folds"]
+            ci = auc_interval(labels, d["scores"], results.cases["patient"].to_numpy()[d["rows"]], folds if folds.any() else None)
+            found.append(dict(s=results.says["names"].index(source), p=results.plans.index(plan), n=n, seed=seed, auc=_short([ci.estimate])[0], low=_short([ci.low])[0],
+                              high=_short([ci.high])[0], said=[number(ci.estimate), interval(ci.low, ci.high)], solved=True, loss=None, rates=None,
+                              roc=roc_curves(labels, d["scores"], folds, corners)))
     return found
 
 # %% ../../nbs/study/45_explorer.ipynb #e319d279
@@ -217,12 +232,13 @@ def differences(
     results:Results, # What a study found
 )->list[dict]: # a, b (numbers of source and plan, and size), said (difference, interval), back (the same of b − a), verdict
     "Paired differences of two arms that differ in one thing."
-    names, plans, found = results.says["names"], results.says["freezing"], []
+    names, plans, found = results.says["names"], results.plans, []
     for r in results.contrasts.itertuples():
+        if r.kind == "baseline": continue
         where = lambda x: (names.index(x), plans.index(r.same)) if r.kind == "source" else (names.index(r.same), plans.index(x))
         found.append(_difference((*where(r.a), r.n_train), (*where(r.b), r.n_train), r.difference, r.low, r.high, _contrast_words(r)))
     for g in gains(results).itertuples():
-        if g.source == THUMBNAIL: continue
+        if g.source in NO_NETWORK: continue
         arm = names.index(g.source), plans.index(g.freezing)
         said = "one seed gives no interval" if g.low != g.low else "its interval excludes 0" if g.low > 0 or g.high < 0 else "open"
         found.append(_difference((*arm, g.larger), (*arm, g.smaller), g.difference, g.low, g.high, said))
@@ -262,10 +278,10 @@ def explorer_data(
     means, best = _mean_losses(results, steps, _points(len(runs))[0]), results.leaders[-1]["best"]
     data = dict(target=says["target"]["name"], classes=says["target"]["classes"], folds=not says["target"]["has_test_set"], multi=says["target"]["multi_label"],
                 sources=[dict(name=n, said=said_name(n), about=_source_words(n, says), **_line(s)) for n,s in curves.line_styles(says["names"]).items()],
-                plans=[dict(name=n, about=PLAN_WORDS[n], **_line(s)) for n,s in curves.line_styles(says["freezing"], reverse=True).items()],
+                plans=[dict(name=n, about=(PLAN_WORDS | BASELINE_WORDS)[n], **_line(s)) for n,s in curves.line_styles(results.plans, reverse=True).items()],
                 sizes=[int(n) for n in sorted(says["n_train"])], seeds=sorted(set(map(int, results.runs["seed"]))), arms=_arms(results, summary), runs=runs, means=means,
                 rates=rates.values, steps=steps.values, differences=differences(results), limits=_short(curves.score_limits(summary, dots), 6),
-                first=dict(s=says["names"].index(best[0]), p=says["freezing"].index(best[1]), n=int(best[2])))
+                first=dict(s=says["names"].index(best[0]), p=results.plans.index(best[1]), n=int(best[2])))
     room = PAGE_BYTES - len(json.dumps(data)) - 300_000
     images, sheets, left_out = _images(results, thumbnails, room)
     return data | images | dict(left_out=left_out), sheets
@@ -290,7 +306,7 @@ def render_explorer(
     script, summary = files("ttl_nb.study").joinpath("explorer.js").read_text(encoding="utf-8"), results.summary()
     allowed = "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return fill_page("explorer.html", ["report.css", "explorer.css"], data=data, sheets=_sheet_rules(sheets), script=script, allowed=allowed, title=title_words(results.says),
-                     unfinished=unfinished_sentence(results), warning=thumbnail_warning(summary), arms=arm_tables(results, summary), about=data_sentences(results),
+                     unfinished=unfinished_sentence(results), warning=thumbnail_warning(networks_only(summary)), arms=arm_tables(results, summary), about=data_sentences(results),
                      cautions=source_cautions(results.says), limits=limits(results), version=results.says["versions"]["ttl_nb"], date=date.today().isoformat(),
                      runs=len(results.runs), left_out=results.says["left_out"])
 

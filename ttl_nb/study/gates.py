@@ -6,7 +6,7 @@ Docs: https://ttl-nb.github.io/ttl_nb/study/gates.html.md"""
 
 # %% auto #0
 __all__ = ['RUN_GATES', 'Gate', 'GateFailed', 'evaluated_is_trained', 'frozen_stood_still', 'scheduled_as_said',
-           'opened_as_planned', 'check_run', 'checkpoints_differ', 'shuffled_labels']
+           'regularised_as_said', 'opened_as_planned', 'check_run', 'checkpoints_differ', 'shuffled_labels']
 
 # %% ../../nbs/study/15_gates.ipynb #ade06a04
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ import numpy as np
 from ..data.domain import Domain
 from ..models.stages import STAGES
 from ..train.fit import Run, fit
-from ..train.freezing import FreezingPlan
+from ..train.freezing import GROUPS, FreezingPlan
 from ..train.recipe import Recipe, is_converged_probe
 
 # %% ../../nbs/study/15_gates.ipynb #d9413b40
@@ -61,17 +61,33 @@ def _expected(recipe:Recipe, x:np.ndarray)->tuple[np.ndarray,np.ndarray]:
                 np.where(x < p, _half_cosine(.95, .85, up), _half_cosine(.85, .95, down)))
     return (_half_cosine(1, 1e-5, x) if recipe.schedule == "cosine" else np.ones_like(x)), np.full_like(x, .9)
 
-def _wrong_rates(recipe:Recipe, lr:np.ndarray, mom:np.ndarray, steps:int)->list[str]:
+def _wrong_ratio(lr:np.ndarray, ratio:float)->list[str]:
+    groups = ratio**np.arange(-2., 1)
+    if np.allclose(lr/lr[:,-1:], groups, rtol=1e-3): return []
+    return [f"group rates are {np.round(lr[0]/lr[0,-1], 4).tolist()} of the head's instead of {np.round(groups, 4).tolist()}"]
+
+def _wrong_shares(lr:np.ndarray, steps, shares)->list[str]:
+    "Rates (n,3) against the shares (k,6) of stages that were measured before these steps (k,)."
+    if not len(steps) or steps[0] != 0: return ["the run began without rates that were measured"]
+    groups = np.array([[max(s[STAGES.index(stage)] for stage in group) for group in GROUPS] for s in shares])
+    if not np.allclose(groups.max(1), 1, rtol=1e-3): return [f"the largest share of a rate was {groups.max(1)[np.abs(groups.max(1) - 1).argmax()]:.3g} instead of 1"]
+    expected = groups[np.searchsorted(steps, np.arange(len(lr)), "right") - 1]
+    wrong = np.flatnonzero(~np.isclose(lr/lr.max(1, keepdims=True), expected, rtol=2e-3, atol=1e-6).all(1))
+    if not len(wrong): return []
+    at = wrong[0]
+    return [f"at step {at} group rates are {np.round(lr[at]/lr[at].max(), 4).tolist()} of the largest instead of the {np.round(expected[at], 4).tolist()} that were measured"]
+
+def _wrong_rates(recipe:Recipe, lr:np.ndarray, mom:np.ndarray, steps:int, measured:tuple=((), ()))->list[str]:
     "What is wrong with the rates (n,3) and the momentum (n,) of a run that was to have so many steps."
+    head = lr.max(1) if recipe.lr_rule == "auto_rgn" else lr[:,-1]
     x = np.arange(len(lr))/steps*len(FreezingPlan(recipe.freezing).cycles) % 1
     rate, momentum = _expected(recipe, x)
-    top = lr[:,-1].max()/rate.max() if recipe.max_lr == "find" else recipe.max_lr
-    groups = recipe.lr_ratio**np.arange(-2., 1)
-    found = [] if np.allclose(lr/lr[:,-1:], groups, rtol=1e-3) else [f"group rates are {np.round(lr[0]/lr[0,-1], 4).tolist()} of the head's instead of {np.round(groups, 4).tolist()}"]
+    top = head.max()/rate.max() if recipe.max_lr == "find" else recipe.max_lr
+    found = _wrong_shares(lr, *measured) if recipe.lr_rule == "auto_rgn" else _wrong_ratio(lr, recipe.lr_ratio)
     if recipe.schedule == "plateau":
-        drops = lr[1:,-1]/lr[:-1,-1]
+        drops = head[1:]/head[:-1]
         if not np.all(np.isclose(drops, 1) | np.isclose(drops, .1, rtol=1e-3)): found.append("the rate changed by another factor than a tenth")
-    elif not np.allclose(lr[:,-1], top*rate, rtol=2e-2, atol=1e-3*top): found.append(f"the learning rate did not follow {recipe.schedule}")
+    elif not np.allclose(head, top*rate, rtol=2e-2, atol=1e-3*top): found.append(f"the learning rate did not follow {recipe.schedule}")
     if not np.allclose(mom, momentum, atol=5e-3): found.append(f"momentum stayed within {np.ptp(mom):.3f}" if np.ptp(mom) < .05 < np.ptp(momentum) else "momentum did not follow the schedule")
     return found
 
@@ -83,8 +99,25 @@ def scheduled_as_said(
     name = "rates and momentum followed the schedule"
     if is_converged_probe(run.recipe): return Gate(name, True, "no schedule: the head was solved for")
     lr, mom = [np.array(run.recording.series("batch", k)[1], float) for k in ("lr", "mom")]
-    wrong = _wrong_rates(run.recipe, lr, mom, run.facts["steps"])
+    measured = run.recording.series("share", "share")
+    wrong = _wrong_rates(run.recipe, lr, mom, run.facts["steps"], measured) + _unmeasured(run, measured[0])
     return Gate(name, not wrong, "; ".join(wrong) or f"rate {lr[:,-1].min():.1g} to {lr[:,-1].max():.1g}, momentum {mom.min():.2f} to {mom.max():.2f}")
+
+def _unmeasured(run:Run, steps)->list[str]:
+    "Epochs before which rates should have been measured and were not."
+    if run.recipe.lr_rule != "auto_rgn": return []
+    length, done = run.facts["steps"]//run.facts["epochs"], len(run.recording.series("batch", "lr")[0])
+    missed = sorted({*range(0, done, length)} - {*steps})
+    return [f"rates were not measured before epoch {missed[0]//length + 1}"] if missed else []
+
+def regularised_as_said(
+    run:Run, # A finished run
+)->Gate:
+    "Was the penalty that the recipe names really there, and no other?"
+    name, says = "weights were held back as said", run.recipe.regulariser == "l2_sp"
+    found = run.recording.series("penalty", "source")[1]
+    text = f"L2-SP added {found[-1] or 0:.2g} to the loss in the end" if found else "no penalty"
+    return Gate(name, bool(found) == says, text if bool(found) == says else f"{text}, but the recipe says {run.recipe.regulariser}")
 
 def opened_as_planned(
     run:Run, # A finished run
@@ -100,7 +133,7 @@ def opened_as_planned(
     return Gate(name, right, said(seen) if right else f"{said(seen)} instead of {said(planned)}")
 
 # %% ../../nbs/study/15_gates.ipynb #4ca5ea99
-RUN_GATES = (evaluated_is_trained, frozen_stood_still, scheduled_as_said, opened_as_planned)
+RUN_GATES = (evaluated_is_trained, frozen_stood_still, scheduled_as_said, opened_as_planned, regularised_as_said)
 
 def check_run(
     run:Run, # A finished run

@@ -17,20 +17,21 @@ from typing import Callable
 import numpy as np
 import pandas as pd
 
+from ..analysis.baselines import BASELINES
 from ..data.domain import Domain
 from ..data.pixels import load_pixels
 from ..data.subset import draw_subset
 from ..errors import InputError, check_choice, check_number
 from ..models.checkpoint import Checkpoint
 from ..models.stages import check_init, reads_source
+from .baseline_arms import deep_features, write_baselines
 from .engine import engine_named
 from .gates import Gate, GateFailed, check_run, checkpoints_differ, shuffled_labels
-from .results import THUMBNAIL, Results, arm_name, write_baseline, write_cases, write_study, write_thumbnails
+from .results import JOINED, NO_NETWORK, Results, arm_name, write_cases, write_study, write_thumbnails
 from .store import Store
-from ..train.features import features_file, keep_features
-from ..train.fit import bind, fit, image_ids, pick_checkpoint, read_source, start_network
+from ..train.features import rows_asked
+from ..train.fit import bind, fit, image_ids, pick_checkpoint, read_source
 from ..train.freezing import PLANS, FreezingPlan
-from ..train.learner import one_thread
 from ..train.recipe import Recipe, canonical, is_converged_probe
 
 # %% ../../nbs/study/10_study.ipynb #62a4c439
@@ -87,29 +88,16 @@ class _Job:
 def _do_run(prepared:tuple, piece:tuple)->dict|None:
     "One run: fit, gates, store; or, of a piece without a seed, the features for the probes of one source."
     (job, pixels, store), (seed, recipe, *rows) = prepared, piece
-    if seed is None: return _keep_features(job, pixels, recipe, *rows)
+    if seed is None: deep_features(recipe, job.target, job.sources, pixels, *rows); return None
     return store.add(check_run(fit(recipe, job.target, job.sources, pixels)), seed)
 
 # %% ../../nbs/study/10_study.ipynb #3f93b02a
-def _keep_features(job:_Job, pixels:np.ndarray, recipe:Recipe, rows:np.ndarray):
-    checkpoint = pick_checkpoint(recipe, job.sources)
-    network = lambda: start_network(recipe, len(job.target.classes), checkpoint, pixels[rows[:1]])
-    with one_thread(): keep_features(features_file(recipe, checkpoint, pixels), network, pixels, rows)
-
-def _rows_of(target:Domain, recipes:list)->np.ndarray:
-    "Every image that these runs train on or score."
-    largest = {}
-    for r in recipes: largest[r.subset_seed] = max(largest.get(r.subset_seed, 2), r.n_train)
-    parts = [p for seed,n in largest.items() for split in target.splits(seed)
-             for p in (draw_subset(target, n, seed, recipes[0].balance, split.train), split.test)]
-    return np.unique(np.concatenate(parts))
-
 def _pieces(target:Domain, runs:list)->list[tuple]:
     "What workers are to do: features for the probes of each checkpoint, then the runs, in each seed probes last."
     groups = {}
     for _,r in runs:
         if is_converged_probe(r) and r.init == "pretrained": groups.setdefault(r.checkpoint_hash, []).append(r)
-    first = [(None, group[0], _rows_of(target, group)) for group in groups.values()]
+    first = [(None, group[0], rows_asked(target, group)) for group in groups.values()]
     at = {seed: i for i,seed in enumerate(dict.fromkeys(seed for seed,_ in runs))}
     return first + sorted(runs, key=lambda piece: (at[piece[0]], is_converged_probe(piece[1])))
 
@@ -125,6 +113,7 @@ class Study:
         init=("pretrained", "scratch"), # Initialisation arms
         mixed_backbones:bool=False, # May sources bring other networks than the study's? They then differ in network and domain together
         folder:str|Path="study", # Where results are kept; a study that was interrupted goes on there
+        baselines=(), # Lines beside the thumbnail's, which is always there: `radiomics` (79 hand-made features), `joined` (those with each source's features)
         **fields, # Further fields of every recipe, such as `image_size`
     ):
         self.target, self.folder, self.fields = target, Path(folder), fields
@@ -133,9 +122,10 @@ class Study:
         self.sources = {name: read_source(s) for name,s in sources.items() if name != "none"}
         grid, self.left_out = make_grid(target.name, _unique("sources", sources), self.n_train, self.freezing, seeds, _unique("init", init),
                                         _none_input(self.sources), _backbones(self.sources) if mixed_backbones else None, **fields)
-        if THUMBNAIL in self.sources: raise InputError(f"a source cannot be called '{THUMBNAIL}': that is the baseline's name; choose another")
+        if taken := [s for s in self.sources if s in NO_NETWORK]: raise InputError(f"a source cannot be called '{taken[0]}': that is the baseline's name; choose another")
         self.names = list(dict.fromkeys(arm_name(r.source, r.init) for _,r in grid))
         if not grid: raise InputError("this study has no runs: source none alone goes with the plans head and full")
+        self.baselines = _baselines(baselines, [r for _,r in grid])
         self._check_sources(grid[0][1])
         self.grid = [(seed, bind(r, target, pick_checkpoint(r, self.sources))) for seed,r in grid]
         self._check_sizes()
@@ -150,6 +140,14 @@ def _unique(parameter:str, values)->list:
     if again: raise InputError(f"`{parameter}` names {again[0]} twice")
     if not values: raise InputError(f"`{parameter}` is empty: give at least one")
     return values
+
+def _baselines(asked, recipes:list)->list[str]:
+    "The thumbnail, and what was asked for."
+    asked = [asked] if isinstance(asked, str) else list(asked)
+    for b in asked: check_choice("baselines", b, BASELINES)
+    if JOINED in asked and not any(r.init == "pretrained" for r in recipes):
+        raise InputError(f"`baselines` {JOINED} joins a source's own features with hand-made ones, but no arm of this study keeps a source's weights: add a source, or leave it out")
+    return [b for b in BASELINES if b in (BASELINES[0], *asked)]
 
 # %% ../../nbs/study/10_study.ipynb #4b691676
 def _named(sources)->dict:
@@ -201,10 +199,10 @@ def _run(self,
     progress:Callable=None, # Called with (runs done, runs in all, the row just finished or `None`)
     command:str="", # How the user started this, for the report
 )->Results: # The finished study
-    "Do every run that is missing, then the gates and the baseline."
+    "Do every run that is missing, then the gates and the baselines."
     do, store = engine_named(engine, workers), Store(self.folder)
     load_pixels(self.target, self.image_size)
-    for stale in ("gates.json", "baseline.npz"): (self.folder/stale).unlink(missing_ok=True)
+    for stale in (self.folder/"gates.json", *self.folder.glob("baseline*.npz")): stale.unlink(missing_ok=True)
     write_study(self, command); write_cases(self)
     done = store.ids()
     missing, n = [(seed, r) for seed,r in self.grid if r.id not in done], len(self.grid)
@@ -214,7 +212,7 @@ def _run(self,
         if row is None: continue
         finished += 1
         if progress: progress(finished, n, row)
-    write_baseline(self); self.gates()
+    write_baselines(self); self.gates()
     return self.results()
 
 Study.run = _run
@@ -240,7 +238,7 @@ def _features_for_gates(self, recipe:Recipe, pixels:np.ndarray):
     split = self.target.splits(0)[0]
     rows = np.concatenate([split.train, split.test])
     if recipe.init == "pretrained" and len(rows) <= 12*(recipe.n_train + len(split.test)):
-        _keep_features(_Job(self.target, self.sources, self.folder, self.image_size), pixels, recipe, rows)
+        deep_features(recipe, self.target, self.sources, pixels, rows)
 
 Study.gates, Study._features_for_gates = _gates, _features_for_gates
 

@@ -7,6 +7,7 @@ const boardColour = arm => arm.colour ? `light-dark(${arm.colour}, color-mix(in 
 const boardRate = x => typeof x === "number" ? fmt(x, 2) : x ?? "–";
 const boardTime = s => s === null || s === undefined ? "–" : s < 9.95 ? `${s.toFixed(1)} s` : s < 120 ? `${Math.round(s)} s` : `${Math.floor(s/60)} min ${Math.round(s % 60)} s`;
 const boardAuc = x => x === null || x === undefined ? "–" : x.toFixed(2);
+const BOARD_FLOOR = {name: "thumbnail, no network", colour: "var(--ttl-edge)"};
 const boardShape = (look, r) => BOARD_SHAPES[look ? 1 + (look - 1) % 6 : 0](r);
 
 function boardMarker(arm, r, attrs = {}) {
@@ -27,14 +28,14 @@ function boardSpread(wanted, gap, low, high) {
   return y;
 }
 
-function boardChart({rows, means, arms, selected, width, scale, pick, uid}) {
+function boardChart({rows, means, floor, arms, selected, width, scale, pick, uid}) {
   const font = 12*scale, named = arms.length > 1 || rows.length > 0, labels = width > 520 && arms.length <= 8;
-  const longest = Math.max(0, ...arms.map(a => Math.min(a.name.length, 30)));
+  const longest = Math.max(0, ...[...arms, ...(floor.length ? [BOARD_FLOOR] : [])].map(a => Math.min(a.name.length, 30)));
   const pad = {left: 58*scale, right: labels && named ? Math.min(.36*width, 34 + longest*font*.52) : 16, top: 12, bottom: 44*scale};
   const height = Math.round(Math.min(340, Math.max(230, width*.42))*Math.sqrt(scale)), w = width - pad.left - pad.right, h = height - pad.top - pad.bottom;
   const sizes = [...new Set(rows.map(r => r.n))].sort((a, b) => a - b), good = rows.filter(r => r.auc !== null);
   const lonely = r => !(means.find(m => m.arm === r.arm && m.n === r.n && m.runs > 1)) || r.number === selected;
-  const ends = good.flatMap(r => [r.auc, ...(lonely(r) && r.low !== null ? [r.low, r.high] : [])]).concat(means.flatMap(m => m.sd ? [m.auc - m.sd, m.auc + m.sd] : []));
+  const ends = good.flatMap(r => [r.auc, ...(lonely(r) && r.low !== null ? [r.low, r.high] : [])]).concat(means.flatMap(m => m.sd ? [m.auc - m.sd, m.auc + m.sd] : []), floor.map(f => f.auc));
   let low = Math.max(0, Math.floor((Math.min(...ends, .5) - .015)*20)/20), high = Math.min(1, Math.ceil((Math.max(...ends, .6) + .015)*20)/20);
   const l0 = Math.log2(sizes[0]) - .5, l1 = Math.log2(sizes[sizes.length - 1]) + .5;
   const x = n => pad.left + (Math.log2(n) - l0)/(l1 - l0)*w, y = v => pad.top + (high - v)/(high - low)*h;
@@ -51,13 +52,21 @@ function boardChart({rows, means, arms, selected, width, scale, pick, uid}) {
 
   const dodge = arm => arms.length < 2 ? 0 : (arm - (arms.length - 1)/2)*Math.min(9, 42/arms.length)*scale;
   const labelled = [], spots = [];
+  if (floor.length) { // what a logistic regression on thumbnails of the same images reaches
+    const only = floor[0], reach = sizes.length > 1 ? 22*scale : w/2, d = floor.length > 1 ? floor.map((f, i) => `${i ? "L" : "M"}${x(f.n)} ${y(f.auc)}`).join("") : `M${x(only.n) - reach} ${y(only.auc)}h${2*reach}`;
+    for (const f of floor) if (f.sd) nodes.push(svg("path", {class: "board-floor-spread", d: `M${x(f.n)} ${y(f.auc - f.sd)}V${y(f.auc + f.sd)}`}));
+    const said = floor.map(f => `${boardAuc(f.auc)} at ${f.n}${f.draws > 1 ? ` (mean of ${f.draws} draws of images)` : ""}`).join(", ");
+    nodes.push(svg("path", {class: "board-floor", d}, svg("title", {}, `Thumbnail, no network: ${said}`)));
+    const last = floor[floor.length - 1];
+    labelled.push([BOARD_FLOOR, floor.length > 1 ? x(last.n) : x(last.n) + reach - 9, y(last.auc)]);
+  }
   arms.forEach((arm, a) => {
     const c = boardColour(arm), mine = means.filter(m => m.arm === a), at = m => x(m.n) + dodge(a);
     if (mine.length > 1) nodes.push(svg("path", {class: "board-line", stroke: c, "stroke-dasharray": BOARD_DASHES[arm.dash % BOARD_DASHES.length], d: mine.map((m, i) => `${i ? "L" : "M"}${at(m)} ${y(m.auc)}`).join("")}));
     for (const m of mine) if (m.sd) nodes.push(svg("path", {class: "board-spread", stroke: c, d: `M${at(m)} ${y(m.auc - m.sd)}V${y(m.auc + m.sd)}`},
       svg("title", {}, `${arm.name}, N = ${m.n}: mean ${boardAuc(m.auc)} of ${m.runs} runs, standard deviation ${m.sd.toFixed(3)}`)));
     const end = mine[mine.length - 1] || good.findLast(r => r.arm === a);
-    if (end) labelled.push([a, at(end), y(end.auc)]);
+    if (end) labelled.push([{name: arm.name, colour: c}, at(end), y(end.auc)]);
   });
   for (const r of good) {
     const arm = arms[r.arm], c = boardColour(arm), alone = lonely(r), chosen = r.number === selected, cx = x(r.n) + dodge(r.arm) - (lonely(r) && r.number !== selected ? 0 : means.some(m => m.arm === r.arm && m.n === r.n && m.runs > 1) ? 11*scale : 0);
@@ -70,11 +79,11 @@ function boardChart({rows, means, arms, selected, width, scale, pick, uid}) {
   arms.forEach((arm, a) => means.filter(m => m.arm === a && m.runs > 1).forEach(m => nodes.push(svg("g", {transform: `translate(${x(m.n) + dodge(a)} ${y(m.auc)})`, class: "board-mean"}, boardMarker(arm, 7*scale)))));
   if (labels) {
     const places = boardSpread(labelled.map(o => o[2]), font*1.35, pad.top + font*.6, pad.top + h - 2);
-    labelled.forEach(([a, ex, ey], i) => { const lx = pad.left + w + 10, name = arms[a].name;
-      nodes.push(svg("path", {class: "board-leader", stroke: boardColour(arms[a]), d: `M${ex + 9} ${ey}L${lx - 3} ${places[i]}`}),
+    labelled.forEach(([{name, colour}, ex, ey], i) => { const lx = pad.left + w + 10;
+      nodes.push(svg("path", {class: "board-leader", stroke: colour, d: `M${ex + 9} ${ey}L${lx - 3} ${places[i]}`}),
         svg("text", {class: "board-label", x: lx, y: places[i] + font*.35}, name.length > 30 ? name.slice(0, 20) + "…" + name.slice(-9) : name)); });
   }
-  const alt = `Learning curve, AUC against the number of training images. ` + arms.map((arm, a) => `${arm.name}: ` + means.filter(m => m.arm === a).map(m => `${boardAuc(m.auc)} at ${m.n}${m.runs > 1 ? ` (mean of ${m.runs})` : ""}`).join(", ")).join("; ") + ".";
+  const alt = `Learning curve, AUC against the number of training images. ` + arms.map((arm, a) => `${arm.name}: ` + means.filter(m => m.arm === a).map(m => `${boardAuc(m.auc)} at ${m.n}${m.runs > 1 ? ` (mean of ${m.runs})` : ""}`).join(", ")).join("; ") + (floor.length ? `; ${BOARD_FLOOR.name}: ` + floor.map(f => `${boardAuc(f.auc)} at ${f.n}`).join(", ") : "") + ".";
   const near = e => { // the point nearest to a click, within the reach of a finger
     const box = e.currentTarget.getBoundingClientRect(), far = ([px, py]) => Math.hypot(e.clientX - box.left - px, e.clientY - box.top - py);
     const best = spots.reduce((a, b) => !a || far(b) < far(a) ? b : a, null);
@@ -120,9 +129,9 @@ function render({model, el: root}) {
         field, field ? el("button", {type: "button", class: "ttl-button", onclick: async () => { copied.textContent = await boardCopy(field.value, field) ? "Copied." : "Press Ctrl+C to copy."; }}, "Copy link") : null, copied))));
   };
   const paintTable = () => {
-    const rows = get("shown"), arms = get("arms"), selected = get("selected"), d = get("details"), who = rows.some(r => r.who);
+    const rows = get("shown"), arms = get("arms"), selected = get("selected"), d = get("details"), who = rows.some(r => r.who), floored = get("floor").length > 0;
     const active = root.ownerDocument.activeElement, held = table.contains(active) ? active.dataset.key : null;
-    const heads = ["Run", ...(who ? ["Whose"] : []), "Source", "N", "Plan", "Rate", "Seed", "AUC [95 % interval]", "Time", ""], right = new Set(["N", "Rate", "Time"]);
+    const heads = ["Run", ...(who ? ["Whose"] : []), "Source", "N", "Plan", "Rate", "Seed", "AUC [95 % interval]", ...(floored ? ["Thumbnail"] : []), "Time", ""], right = new Set(["N", "Rate", "Thumbnail", "Time"]);
     const body = rows.flatMap(r => {
       const open = r.number === selected;
       const line = el("tr", {class: `board-row${open ? " board-selected" : ""}`, onclick: e => { if (!e.target.closest("button")) pick(r.number); }},
@@ -130,7 +139,7 @@ function render({model, el: root}) {
           el("span", {class: "board-arrow", "aria-hidden": "true"}, open ? "▾" : "▸"), String(r.number))), who ? el("td", {}, r.who) : null,
         el("td", {}, el("span", {class: "board-source"}, boardKey(arms[r.arm]), r.source === "none" ? "random weights" : r.source)), el("td", {class: "ttl-number"}, r.n.toLocaleString("en-GB")), el("td", {}, r.freezing),
         el("td", {class: "ttl-number"}, boardRate(r.rate)), el("td", {}, r.seeds), el("td", {}, el("b", {}, boardAuc(r.auc)), r.low === null ? "" : ` [${boardAuc(r.low)}, ${boardAuc(r.high)}]`,
-          r.stopped ? el("span", {class: "ttl-badge board-stopped"}, `stopped at ${r.stopped[0]} of ${r.stopped[1]}`) : null), el("td", {class: "ttl-number"}, boardTime(r.seconds)),
+          r.stopped ? el("span", {class: "ttl-badge board-stopped"}, `stopped at ${r.stopped[0]} of ${r.stopped[1]}`) : null), floored ? el("td", {class: "ttl-number"}, boardAuc(r.thumbnail)) : null, el("td", {class: "ttl-number"}, boardTime(r.seconds)),
         el("td", {class: "ttl-number"}, el("button", {type: "button", class: "ttl-button ttl-quiet board-delete", "data-key": `delete ${r.number}`, "aria-label": `Delete run ${r.number}`, title: "Delete this run", onclick: () => model.send({delete: r.number})}, "✕")));
       return open && d.table ? [line, details(d, heads.length)] : [line];
     });
@@ -140,10 +149,10 @@ function render({model, el: root}) {
   const paintChart = () => {
     const rows = get("shown"), width = Math.max(260, Math.floor(chart.clientWidth)), scale = get("scale") === "projector" ? 1.35 : 1;
     chart.replaceChildren(); if (!rows.some(r => r.auc !== null)) return;
-    chart.append(boardChart({rows, means: get("means"), arms: get("arms"), selected: get("selected"), width, scale, pick, uid: `${uid}-alt`}));
+    chart.append(boardChart({rows, means: get("means"), floor: get("floor"), arms: get("arms"), selected: get("selected"), width, scale, pick, uid: `${uid}-alt`}));
     const several = get("means").some(m => m.runs > 1), small = width <= 520 || get("arms").length > 8;
     box.querySelector(".board-legend").replaceChildren(...(small ? get("arms").map(a => el("span", {class: "board-source"}, boardKey(a), a.name)) : []),
-      `Thin bars: 95 % interval of one run over test patients.${several ? " Large markers: arithmetic mean over seeds, thick bars its standard deviation; single runs are small." : ""}`);
+      `Thin bars: 95 % interval of one run over test patients.${several ? " Large markers: arithmetic mean over seeds, thick bars its standard deviation; single runs are small." : ""}${get("floor").length ? " Dashed: what a logistic regression on 16×16-pixel thumbnails of the same training images reaches; a network that does no better has shown no skill beyond that." : ""}`);
   };
   const paint = () => {
     const any = get("shown").length > 0;
@@ -157,11 +166,11 @@ function render({model, el: root}) {
   let waiting = 0;
   const soon = () => { if (!waiting) waiting = requestAnimationFrame(() => { waiting = 0; paint(); }); };
   const heardMessage = m => { if (m?.kind === "csv") ttlSave(m.name, new Blob(["\ufeff", m.text], {type: "text/csv"})); };
-  const names = ["shown", "means", "arms", "selected", "details", "verdict", "status", "can_undo", "can_use", "scale"];
+  const names = ["shown", "means", "floor", "arms", "selected", "details", "verdict", "status", "can_undo", "can_use", "scale"];
   names.forEach(n => model.on(`change:${n}`, soon)); model.on("msg:custom", heardMessage);
   const size = new ResizeObserver(() => { if (chart.clientWidth && chart.clientWidth !== wide) { wide = chart.clientWidth; paintChart(); } });
   size.observe(chart);
-  root.replaceChildren(box); paint();
+  root.replaceChildren(box); ttlOwnKeys(box); paint();
   return () => { size.disconnect(); cancelAnimationFrame(waiting); names.forEach(n => model.off(`change:${n}`, soon)); model.off("msg:custom", heardMessage); };
 }
 export default {render};
