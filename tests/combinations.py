@@ -30,28 +30,28 @@ def start(backbone:str, init:str):
     return net, {k: v.clone() for k,v in net.state_dict().items()}
 
 
-def two_steps(backbone:str, init:str, plan:str, schedule:str)->tuple:
+def two_steps(backbone:str, init:str, plan:str, schedule:str, **more)->tuple:
     "Run two steps; returns the recipe, the recording, the callback that watched, and the stages whose weights moved."
     net, state = start(backbone, init)
     net.load_state_dict(state)
     recipe = canonical(Recipe("t", source="s" if reads_source(init) else "none", init=init, backbone=backbone, freezing=plan, schedule=schedule,
-                              head_solver="sgd", image_size=32, epochs=2, min_steps=0, batch_size=4, augment="none"))
+                              head_solver="sgd", image_size=32, epochs=2, min_steps=0, batch_size=4, augment="none", **more))
     data, recording = PixelDataset(PIXELS, LABELS), Recording()
     with one_thread(): record = train_steps(recipe, make_learner(recipe, net, data, data), recording)
     moved = [s for s in STAGES if any(not torch.equal(v, state[k]) for k,v in net.named_parameters() if k.startswith(s + "."))]
     return recipe, recording, record, moved
 
 
-def check(backbone:str, init:str, plan:str, schedule:str):
+def check(backbone:str, init:str, plan:str, schedule:str, **more):
     "Which stages moved, which did not, at which rates, with which BatchNorm."
     said = f"{backbone}, {init}, {plan}, {schedule}"
-    recipe, recording, record, moved = two_steps(backbone, init, plan, schedule)
+    recipe, recording, record, moved = two_steps(backbone, init, plan, schedule, **more)
     p = FreezingPlan(plan, recipe.batch_norm, 2)
     expected = [s for s in STAGES if s in p.trainable(0.) or s in p.trainable(.5)]
     assert moved == expected, f"{said}: {moved} moved instead of {expected}"
     assert not record.moved_while_frozen and not record.statistics_moved, said
     lr, mom = [np.array(recording.series("batch", k)[1], float) for k in ("lr", "mom")]
     assert len(lr) == 2, said
-    assert not (wrong := _wrong_rates(recipe, lr, mom, 2)), f"{said}: {wrong}"
+    assert not (wrong := _wrong_rates(recipe, lr, mom, 2, recording.series("share", "share"))), f"{said}: {wrong}"
     phases = [set(s) for s in recording.series("phase", "learning")[1]]
     assert phases == [set(s) for s in dict.fromkeys((p.trainable(0.), p.trainable(.5)))], said

@@ -98,11 +98,11 @@ BAD = {
     'n': [None, '50', 9, 101, 50.0, float('nan'), float('inf'), True, -1, 10**30, [50]],
     'seed': [None, '0', -1, 2**31, .5, True, float('nan')],
     'freezing': [None, 3, '', 'Full', 'only:head', 'gradul', ['full'], '__class__'],
-    'batch_norm': [None, 'Frozen', 0, True], 'max_lr': ['', 'finds', float('nan'), float('inf'), 0, -1e-3, 11, True],
+    'batch_norm': [None, 'Frozen', 0, True], 'method': [None, 'l2', 0, True, ['groups']], 'max_lr': ['', 'finds', float('nan'), float('inf'), 0, -1e-3, 11, True],
     'lr_ratio': [None, 0, .5, 101, 'x', float('nan')], 'epochs': [None, 0, 1.5, '10'], 'scale': [None, 'huge']}
 TRAITS = [('source', 'value', 'source', '`source` must be one of none, objects, limb, chest'), ('size', 'value', 'n', '`n_train` must be a whole number at least 10 and at most 100'),
           ('size', 'subset_seed', 'seed', '`subset_seed`'), ('size', 'init_seed', 'seed', '`init_seed`'), ('stage', 'value', 'freezing', 'full, gradual'),
-          ('stage', 'batch_norm', 'batch_norm', 'frozen, eval, live'), ('stage', 'max_lr', 'max_lr', '`max_lr`'), ('stage', 'lr_ratio', 'lr_ratio', '`lr_ratio`'),
+          ('stage', 'batch_norm', 'batch_norm', 'frozen, eval, live'), ('stage', 'lr_rule', 'method', 'groups, auto_rgn'), ('stage', 'regulariser', 'method', 'none, l2_sp'), ('stage', 'max_lr', 'max_lr', '`max_lr`'), ('stage', 'lr_ratio', 'lr_ratio', '`lr_ratio`'),
           ('stage', 'epochs', 'epochs', '`epochs`'), ('source', 'scale', 'scale', 'normal, projector')]
 
 
@@ -130,7 +130,7 @@ def test_values_of_a_link_are_checked(kind, trait, bad, says, draw):
 def test_a_browser_sets_values_alone(kind, draw):
     "Not cards, plans, pictures, script or style."
     w = make(kind, draw)
-    guarded = {k: getattr(w, k) for k in ('_esm', '_css', *[k for k in w.keys if re.match('_(cards|sizes|classes|labels|rows|pictures|drawn|stages|plans|rates|norms)$', k)])}
+    guarded = {k: getattr(w, k) for k in ('_esm', '_css', *[k for k in w.keys if re.match('_(cards|sizes|classes|labels|rows|pictures|drawn|stages|plans|rates|norms|rules|holds)$', k)])}
     assert len(guarded) > 2
     w.set_state({k: 'alert(1)' for k in guarded})
     assert all(getattr(w, k) == v for k, v in guarded.items())
@@ -300,6 +300,12 @@ def test_stages_by_mouse_and_keys(page, tmp_path):
     w.show(network_stages('squeezenet1_1', 96, 3)); seen.sync(); assert '3 classes' in said('Head') and 'no BatchNorm' in page.locator('.ttl').inner_text() and page.get_by_role('radio').first.is_disabled()
     stage('Stage 4').click(); seen.sync(); assert w.value == 'head'; stage('Stage 4').click(); seen.sync(); assert w.value == 'stage4'
     w.random = True; w.max_lr = 'find'; seen.sync(); assert 'stays random' in stage('Stem').inner_text() and said('Stage 4').startswith('lr\n')
+    rates, holds = (page.get_by_role('combobox', name=n) for n in ('Learning rates', 'What holds weights back'))
+    rates.select_option('auto_rgn'); holds.select_option('l2_sp'); seen.sync(); assert (w.lr_rule, w.regulariser) == ('auto_rgn', 'l2_sp')
+    assert said('Stage 4').startswith('≤ lr\n') and 'Lee 2023' in page.locator('.ttl-pick-choices').inner_text() and 'Li 2018' in page.locator('.ttl-pick-choices').inner_text()
+    w.max_lr = 3e-3; w.lr_rule = 'groups'; seen.sync(); assert rates.input_value() == 'groups' and said('Stage 4').startswith('3e-3\n')
+    w.lr_rule = 'auto_rgn'; seen.sync(); assert said('Stage 4').startswith('≤ 3e-3\n')
+    w.disabled = True; seen.sync(); assert rates.is_disabled() and holds.is_disabled()
 
 
 @pytest.mark.parametrize('plan', PLANS)

@@ -9,6 +9,7 @@ __all__ = ['FLOATS', 'affine_matrices', 'warp', 'draw_views', 'PixelLoader', 'Pi
 
 # %% ../../nbs/train/50_batches.ipynb #b1bc185e
 import math
+from itertools import islice
 
 import numpy as np
 import torch
@@ -127,11 +128,15 @@ class PixelLoader(DataLoader):
         images, version, rows = self._given
         return rows if x.data_ptr() == images.data_ptr() and x.shape == images.shape and x._version == version else None
 
-    def one_batch(self):
-        "The first batch of an epoch; draws nothing that a training would draw."
-        state = self.generator.get_state()
-        try: return next(iter(self))
-        finally: self.generator.set_state(state)
+    def first(self,
+        n:int, # Batches, at most
+    ): # Batches, one after the other
+        "The first batches of the epoch that comes next; draws nothing that a training would draw."
+        state, given = self.generator.get_state(), self._given
+        try: yield from islice(self, n)
+        finally: self.generator.set_state(state); self._given = given
+
+    def one_batch(self): return next(self.first(1))
 
     def new(self, dataset=None, cls=None, **kwargs):
         return super().new(dataset, cls, **(dict(seed=self.seed, augment=self.augment, views=self.views) | kwargs))

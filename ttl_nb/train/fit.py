@@ -23,6 +23,7 @@ from fastai.callback.progress import ProgressCallback # Gives Learner its `no_ba
 from fastai.callback.schedule import ParamScheduler
 from fastai.learner import Learner
 
+from ..analysis.activations import extract_features
 from ..analysis.metrics import Interval, accuracy, auc_interval
 from ..analysis.probe import Probe, fit_probe, inner_folds
 from ..data.domain import Domain, file_digests
@@ -34,14 +35,16 @@ from ..models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, st
 from ..models.initial import initialise, reestimate_statistics
 from ..models.stages import random_stages
 from ..stopping import poll
+from .auto_rgn import AutoRGN
 from .batches import PixelDataset
 from .callbacks import Attend, Bfloat16, Freezing, NoValidation, Plateau, Record, SeededMixUp, has_bfloat16
 from .features import features_file, kept_features
 from .freezing import FreezingPlan, budget
+from .l2_sp import L2SP
 from .learner import make_learner, one_thread, shares
 from .lr_finder import LRCurve, find_lr
 from .memory import check_memory
-from .predict import extract_features, predict, probabilities, set_head
+from .predict import predict, probabilities, set_head
 from .prefix import Budget, FrozenPrefix
 from .recipe import Recipe, canonical, is_converged_probe
 from .recording import Recording
@@ -63,6 +66,10 @@ def _helpers(recipe:Recipe, learner:Learner, plan:FreezingPlan, recording:Record
         if recording is not None: recording.add("note", 0, text="computed in float32: this hardware does not compute in bfloat16")
     return [Bfloat16()]*half + ([FrozenPrefix(plan, recording, keep)] if keep else [])
 
+def _methods(recipe:Recipe, recording:Recording|None)->list:
+    "The callbacks that change what a step does: rates that are measured, weights that are held back."
+    return [AutoRGN(recording)]*(recipe.lr_rule == "auto_rgn") + [L2SP(random_stages(recipe.resolved_init), recording)]*(recipe.regulariser == "l2_sp")
+
 def range_test(
     recipe:Recipe, # Any recipe
     learner:Learner, # From `make_learner`
@@ -73,7 +80,7 @@ def range_test(
     "The learning-rate range test with everything open that the plan opens in the end."
     plan = _in_the_end(FreezingPlan(recipe.freezing, recipe.batch_norm))
     with _closed_after(_helpers(recipe, learner, plan, None, keep)) as helpers:
-        return find_lr(learner, shares(recipe), steps=steps, cbs=[Freezing(plan), *helpers], recording=recording)
+        return find_lr(learner, shares(recipe), steps=steps, cbs=[Freezing(plan), *_methods(recipe, None), *helpers], recording=recording)
 
 def _in_the_end(plan:FreezingPlan)->FreezingPlan:
     "The plan whose only phase is the last one of `plan`."
@@ -106,7 +113,7 @@ def train_steps(
     epochs = budget(learner.dls.train.n, recipe.batch_size, recipe.epochs, recipe.min_steps)
     plan = FreezingPlan(recipe.freezing, recipe.batch_norm, epochs)
     record, top = Record(recording, plan, bool(watch)), _max_lr(recipe, learner, recording, keep)*np.array(shares(recipe))
-    extra = [Freezing(plan, record.opened), record, ParamScheduler(make_schedule(recipe, top, plan.cycles)), Attend(), *cbs]
+    extra = [Freezing(plan, record.opened), record, ParamScheduler(make_schedule(recipe, top, plan.cycles)), *_methods(recipe, recording), Attend(), *cbs]
     if recipe.schedule == "plateau": extra.append(Plateau(top))
     elif not watch: extra.append(NoValidation())
     if recipe.mixup: extra.append(SeededMixUp(recipe.mixup, recipe.order_seed))
@@ -159,6 +166,31 @@ class Run:
         net.load_state_dict(self.initial)
         return net
     def __repr__(self): return f"Run({self.recipe.source} → {self.recipe.target}, {self.recipe.freezing}, N={self.recipe.n_train}: AUC {self.auc_ci})"
+
+# %% ../../nbs/train/70_fit.ipynb #fa6d654b
+def _heldout(self,
+    pixels:np.ndarray=None, # (n,H,W) uint8, all of the target's items; `None`: decoded, or read from the cache
+    most:int=512, # Images at most
+): # A `Heldout`
+    "Images that this run has not seen."
+    from ttl_nb.analysis.reuse import heldout_of
+    size = self.recipe.image_size
+    pixels = load_pixels(self.domain, size) if pixels is None else pixels
+    if pixels.shape[1:] != (size, size): raise InputError(f"`pixels` are {pixels.shape[1]}×{pixels.shape[2]}, but this run was trained at `image_size` {size}")
+    return heldout_of(self.domain, pixels, self.rows[self.folds == self.folds[-1]], most)
+
+def _compare(self,
+    pixels:np.ndarray=None, # (n,H,W) uint8, all of the target's items; `None`: decoded, or read from the cache
+    most:int=512, # Held-out images at most
+    floors:dict=None, # Name -> another run, or a network, to compare with
+    **how, # Passed on to `compare`
+): # A `Reuse`
+    "What became of the source's features in this run, layer by layer, on images that it has not seen."
+    from ttl_nb.analysis.reuse import compare
+    floors = {name: getattr(f, "after", f) for name,f in (floors or {}).items()}
+    with one_thread(): return compare(self.before, self.after, self.heldout(pixels, most), floors, **how)
+
+Run.heldout, Run.compare = _heldout, _compare
 
 # %% ../../nbs/train/70_fit.ipynb #5118a602
 def read_source(

@@ -95,6 +95,36 @@ _STEP = ("before_batch", "after_pred", "after_loss", "before_backward", "after_b
 _OPTIMISERS = dict(adam=partial(torch.optim.Adam, fused=True), adamw=partial(torch.optim.AdamW, fused=True),
                    sgd=partial(torch.optim.SGD, momentum=.9, fused=True))
 
+# %% ../../nbs/train/52_learner.ipynb #311e55c3
+class _TensorOptimiser(_Optimiser):
+    "A torch optimiser with a learning rate for each tensor: its share of the rate that is asked of its group."
+    def __init__(self, params, **kwargs):
+        self.lists = [list(group) for group in params]
+        super().__init__([[p] for group in self.lists for p in group], **kwargs)
+        self.of = [i for i,group in enumerate(self.lists) for _ in group]
+        for g in self.opt.param_groups: g["asked"], g["share"] = g["lr"], 1.
+
+    @property
+    def param_lists(self)->list: return self.lists
+    @property
+    def hypers(self)->list[dict]:
+        each = [h | dict(lr=g["asked"]) for h,g in zip(super().hypers, self.opt.param_groups)]
+        return [each[self.of.index(i)] for i in range(len(self.lists))]
+    def _set_hyper(self, k, v):
+        v = [v[i] for i in self.of]
+        if k == "lr":
+            for g,asked in zip(self.opt.param_groups, v): g["asked"] = asked
+            v = [asked*g["share"] for g,asked in zip(self.opt.param_groups, v)]
+        super()._set_hyper(k, v)
+    def share(self, shares:dict):
+        "Give each tensor its share, in [0,1]; those that are not named get none."
+        for g in self.opt.param_groups: g["share"] = shares.get(g["params"][0], 0.); g["lr"] = g["asked"]*g["share"]
+    @property
+    def rates(self)->list[float]:
+        "The largest learning rate of a tensor in each of `GROUPS`."
+        return [max(g["lr"] for g,at in zip(self.opt.param_groups, self.of) if at == i) for i in range(len(self.lists))]
+
+# %% ../../nbs/train/52_learner.ipynb #ca4d024e
 def make_learner(
     recipe:Recipe, # Optimiser, loss, batch size, augmentation
     net:StagedNet, # The network, with its initial weights
@@ -104,7 +134,8 @@ def make_learner(
 )->Learner: # Ready to train; nothing has happened yet
     "A fastai `Learner` for a recipe."
     says = resolved_optimiser(recipe)
-    optimiser, rate = partial(_Optimiser, opt=_OPTIMISERS[says["optimiser"]]), says["max_lr"]
+    kind = _TensorOptimiser if recipe.lr_rule == "auto_rgn" else _Optimiser
+    optimiser, rate = partial(kind, opt=_OPTIMISERS[says["optimiser"]]), says["max_lr"]
     loss = loss_function(recipe, train.tensors[1].numpy(), net.n_classes)
     return QuickLearner(make_loaders(recipe, train, heldout, device), net, loss, opt_func=optimiser, splitter=group_parameters,
                         wd=recipe.weight_decay, train_bn=False, lr=1e-3 if rate == "find" else rate)

@@ -16,12 +16,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ..analysis.activations import BATCH
 from ..errors import InputError
 from ..models.backbone import StagedNet, create_backbone
 from ..models.stages import STAGES, backbone_named
 from .batches import FLOATS
 from .freezing import FreezingPlan, batch_sizes
-from .predict import BATCH
 from .prefix import Budget
 from .recipe import Recipe, canonical, is_converged_probe, resolved_optimiser
 
@@ -107,6 +107,7 @@ def estimate_memory(
     weights, pixels = sizes["weights"], r.image_size**2
     whole, learning = sum(weights.values()), sum(weights[s] for s in learns)
     copies = 2*whole if probe else 3*whole + (sum(weights[s] for s in plan.frozen(0.)) if r.batch_norm == "live" else 0)
+    copies += (whole - weights["head"])*(r.regulariser == "l2_sp")
     memory = {"sgd": 1}.get(resolved_optimiser(r)["optimiser"], 2)
     loaded = r.n_train*(r.views or 1)*pixels
     floats = 4*loaded if loaded <= FLOATS and (r.augment == "none" or r.views) and not probe else 0

@@ -29,7 +29,7 @@ class Recording:
         self._start, self._lock = time.monotonic(), threading.Lock()
 
     def add(self,
-        kind:str, # `batch`, `valid`, `phase`, `stage`, `rate`, `suggestion` or `note`
+        kind:str, # `batch`, `valid`, `phase`, `stage`, `share`, `penalty`, `rate`, `suggestion` or `note`
         step:int, # Optimiser steps done before this event
         **values, # Numbers, lists of numbers or text
     ):

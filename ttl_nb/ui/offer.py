@@ -150,7 +150,7 @@ def cards(
     return [_NONE, *[_card(offer, name, domain, check_number("thumbnails", thumbnails, 0, 6, whole=True)) for name in offer.sources]]
 
 # %% ../../nbs/ui/08_offer.ipynb #2f64fc12
-_FREE = ("target", "source", "source_seed", "n_train", "freezing", "batch_norm", "head_solver", "lr_ratio", "max_lr", "schedule", "optimiser",
+_FREE = ("target", "source", "source_seed", "n_train", "freezing", "batch_norm", "head_solver", "lr_rule", "regulariser", "lr_ratio", "max_lr", "schedule", "optimiser",
          "weight_decay", "epochs", "min_steps", "batch_size", "augment", "seed", "subset_seed", "init_seed", "order_seed", "init")
 _LIMITS = dict(epochs=(1, 200), min_steps=(0, 2000), batch_size=(2, 64), source_seed=(0, 9999), seed=(0, 9999), subset_seed=(0, 9999),
                init_seed=(0, 9999), order_seed=(0, 9999))

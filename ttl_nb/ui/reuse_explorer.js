@@ -138,7 +138,7 @@ function rxView({model, el: root}) {
     input.setAttribute("aria-label", label(at.image));
     bar.replaceChildren(el("span", {}, fmt(low, 2)), el("i", {class: "rx-scale rx-grey"}), el("span", {}, fmt(top, 2)), el("span", {class: "rx-gap"}),
       el("span", {}, `−${fmt(most * range, 2)}`), el("i", {class: "rx-scale rx-diverging"}), el("span", {}, `+${fmt(most * range, 2)}`));
-    status.textContent = `${what}${still() ? "" : `, ${label(at.image)}`}: ${of} ${fmt(a)} before, ${fmt(b)} after; over all images it changed by ${fmt(100 * s.change[at.unit], 2)} %.`;
+    status.textContent = `${what}${still() ? "" : `, ${label(at.image)}`}: ${of} ${fmt(a)} before, ${fmt(b)} after; ${still() ? "" : "over all images "}it changed by ${fmt(100 * s.change[at.unit], 2)} %.`;
     box.dataset.scale = model.get("scale");
   };
   const rxTilesOf = async r => { if (!cache.has(r.thumbs)) cache.set(r.thumbs, rxTiles(r.thumbs, r.side, r.side)); const tile = await cache.get(r.thumbs); return i => tile(0, i).map(v => v / 255); };

@@ -20,7 +20,7 @@ from .look import css, data_url, module, offline_page, png
 # %% ../../nbs/ui/37_reuse_explorer.ipynb #f89386f3
 SIDE = 64 # Pixels a side of the small copies of images
 
-def _short(x)->list: return np.asarray([float(f"{v:.4g}") for v in np.ravel(x)]).reshape(np.shape(x)).tolist()
+def _short(x)->list: return np.asarray([float(f"{v:.4g}") if abs(v) > 1e-9 else 0. for v in np.ravel(x)]).reshape(np.shape(x)).tolist()
 
 def _stage(view, numbers:dict)->dict:
     from ttl_nb.analysis.unit_views import tiled

@@ -39,7 +39,7 @@ function _stageShow(block, plan, mode, rates, steps, random) {
   node.dataset.state = opens === null ? "frozen" : opens > 0 ? "later" : "learns";
   block.state.replaceChildren(opens === null ? pickLock(false) : opens > 0 ? pickClock() : pickLock(true),
     opens === null ? random ? "stays random" : "frozen" : opens > 0 ? `from ${pickPercent(opens)}` : "learns");
-  block.rate.replaceChildren(...(opens === null ? ["rate 0"] : rate.rate ? [el("b", {}, rate.rate), rate.factor === "lr" ? "" : ` = ${rate.factor}`] : [el("b", {}, rate.factor)]));
+  block.rate.replaceChildren(...(opens === null ? ["rate 0"] : rate.rate ? [el("b", {}, rate.rate), rate.share === 1 ? "" : ` = ${rate.factor}`] : [el("b", {}, rate.factor)]));
   const drifts = norm !== null && norm.some((state, i) => state !== "fixed" && (opens === null || opens > plan.phases[i]));
   [block.norm.textContent, block.norm.title] = norm === null ? ["", ""] : _STAGE_NORMS[drifts ? "drifts" : norm[norm.length - 1]];
   block.norm.classList.toggle("ttl-warn", drifts);
@@ -88,6 +88,15 @@ function _stageNorms(norms, choose) {
     el("span", {class: "ttl-pick-label", "aria-hidden": "true"}, "BatchNorm"), el("div", {class: "ttl-pick-options"}, inputs.map(i => i.node)), sentence)};
 }
 
+// One of a few answers to a question beside the plan, with a sentence on it
+function _stageChoice(question, answers, choose) {
+  const id = pickId("choice"), said = pickId("choice"), sentence = el("p", {class: "ttl-note", id: said});
+  const select = el("select", {class: "ttl-select", id, "aria-describedby": said, onchange: () => choose(select.value)},
+    Object.entries(answers).map(([name, [title]]) => el("option", {value: name}, title)));
+  return {node: el("div", {class: "ttl-pick-choice"}, el("label", {for: id, class: "ttl-pick-label"}, question), select, sentence),
+    show: (value, off) => { select.value = value; select.disabled = off; sentence.textContent = answers[value][1]; }};
+}
+
 // All of it for one network, in `frame`; returns what shows the present choice
 function _stageBuild(model, frame) {
   const stages = model.get("_stages"), colours = TTL_STAGE_COLOURS, norms = model.get("_norms");
@@ -96,9 +105,12 @@ function _stageBuild(model, frame) {
   const blocks = stages.map(s => _stageBlock(s, most, colours[s.name], click));
   const plans = _stagePlans(model.get("_plans"), name => pickSet(model, {value: name, notice: ""}));
   const time = _stageTimeline(stages, colours), norm = _stageNorms(norms, name => pickSet(model, {batch_norm: name, notice: ""}));
+  const rule = _stageChoice("Learning rates", model.get("_rules"), name => pickSet(model, {lr_rule: name, notice: ""}));
+  const hold = _stageChoice("What holds weights back", model.get("_holds"), name => pickSet(model, {regulariser: name, notice: ""}));
   const total = el("p", {class: "ttl-pick-total"}), meter = el("div", {class: "ttl-pick-meter", "aria-hidden": "true"}, stages.map(s => el("span", {style: {"--colour": colours[s.name], "--share": s.parameters || 0}})));
   frame.body.replaceChildren(plans.node, el("div", {class: "ttl-pick-net", role: "group", "aria-label": "The network: press a stage to freeze it or to let it learn"},
-    blocks.map(b => b.node)), frame.notice, el("div", {class: "ttl-pick-sum"}, total, meter), el("div", {class: "ttl-pick-below"}, time.node, norm.node));
+    blocks.map(b => b.node)), frame.notice, el("div", {class: "ttl-pick-sum"}, total, meter), el("div", {class: "ttl-pick-below"}, time.node, norm.node),
+    el("div", {class: "ttl-pick-choices"}, rule.node, hold.node));
 
   blocks[0].node.parentNode.addEventListener("keydown", e => {
     const step = {ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1}[e.key], next = blocks[blocks.findIndex(b => b.node === e.target) + step];
@@ -110,6 +122,7 @@ function _stageBuild(model, frame) {
     plans.select.value = value; plans.select.disabled = off; plans.sentence.textContent = pickText(plan.sentence);
     blocks.forEach(b => { _stageShow(b, plan, mode, model.get("_rates"), model.get("steps"), model.get("random")); b.node.disabled = off; });
     time.show(plan, model.get("steps"));
+    rule.show(model.get("lr_rule"), off); hold.show(model.get("regulariser"), off);
     const parameters = stages.map(s => s.parameters), learn = stages.map(s => plan.opens[s.name] !== null);
     if (parameters.every(p => p !== null)) {
       const all = parameters.reduce((a, b) => a + b), some = parameters.reduce((a, p, i) => a + (learn[i] ? p : 0), 0);
@@ -127,7 +140,7 @@ function render({model, el: host}) {
   const frame = pickFrame(model, host, "stage", "Freezing");
   let show = null;
   return pickFollow(model, [...frame.follow, ["_stages", () => { show = _stageBuild(model, frame); show(); }],
-    ["value batch_norm disabled steps random _plans _rates", () => show()]]);
+    ["value batch_norm lr_rule regulariser disabled steps random _plans _rates", () => show()]]);
 }
 function _stageShare(x) { return x === 1 ? "all" : x < .001 ? "under 0.1 %" : x > .999 ? "over 99.9 %" : pickPercent(x); }
 export default {render};
