@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import torch
 
+from ttl_nb.analysis import activations as activations_room
 from ttl_nb.data import pixels as pixels_room
 from ttl_nb.data.phantom import phantom
 from ttl_nb.errors import InputError
-from ttl_nb.train import fit as fit_room, predict as predict_room
+from ttl_nb.train import fit as fit_room
 from ttl_nb.train.prefix import FrozenPrefix
 from ttl_nb.train.recording import Recording
 from ttl_nb.ui import outcome as outcome_room
@@ -117,9 +118,9 @@ def test_while_learning(job, watch):
 
 
 def test_while_scoring(job, monkeypatch):
-    seen, honest = [], predict_room._as_input
-    monkeypatch.setattr(predict_room, "_as_input", slowly(honest, .05, seen))
-    monkeypatch.setattr(predict_room, "BATCH", 2)
+    seen, honest = [], activations_room.pixels_as_input
+    monkeypatch.setattr(activations_room, "pixels_as_input", slowly(honest, .05, seen))
+    monkeypatch.setattr(activations_room, "BATCH", 2)
     job.start(request())
     until(lambda: seen)
     assert stopped_in(job) < AT_ONCE and job.state == "idle"
@@ -171,7 +172,7 @@ def test_kept_while_frozen_stages_of_a_later_phase_are_computed(job, monkeypatch
 
 def test_kept_while_scoring_is_done(job, monkeypatch):
     seen = []
-    monkeypatch.setattr(predict_room, "_as_input", slowly(predict_room._as_input, .1, seen))
+    monkeypatch.setattr(activations_room, "pixels_as_input", slowly(activations_room.pixels_as_input, .1, seen))
     job.start(request())
     until(lambda: seen)
     job.stop(keep=True)
@@ -196,7 +197,7 @@ def test_pauses_change_nothing(job, domain, pixels):
         assert job.steps == before + more, "it moved while it was paused"
     job.resume()
     assert job.wait(20) == "done"
-    for name in ("scores", "auc", "stages", "id", "roc", "pictures"): assert job.result[name] == straight[name], name
+    for name in ("scores", "auc", "stages", "id", "roc", "views"): assert job.result[name] == straight[name], name
 
 
 def test_time_does_not_run_while_it_is_paused(job):
@@ -248,7 +249,7 @@ def test_two_hundred_random_sequences(domain, pixels, monkeypatch):
     "No thread, no hook, no callback is left; results are those of runs that were left alone, or stay what they were."
     rng, learners, honest = np.random.default_rng(0), [], fit_room.make_learner
     monkeypatch.setattr(fit_room, "make_learner", lambda *args: learners.append(honest(*args)) or learners[-1])
-    monkeypatch.setattr(outcome_room, "pictures", lambda before, after, image: {})
+    monkeypatch.setattr(outcome_room, "explored", lambda run, pixels, stages: {})
     kinds = [request(freezing=f, seed=s, watch=w) for f,s,w in (("full", 0, False), ("stage4", 1, 8), ("gradual", 2, False))] + [request("find_rate") | dict(steps=12)]
     alone = [perform(k, {domain.name: domain}, {}, Recording(), pixels=pixels)[0] for k in kinds]
     job, usual, threads, ends = Job(ThreadPlace({domain.name: domain}, pixels=pixels)), len(learners[0].cbs), torch.get_num_threads(), []

@@ -72,7 +72,7 @@ def test_playground_in_jupyterlab(chromium, lab):
     page.get_by_text(re.compile('Run 1 added')).first.wait_for(state='attached')
     assert re.search(r'Done: \d+ steps.*AUC 0\.\d\d', page.inner_text('.ttl-step-5'))
     page.get_by_role('button', name=re.compile('Step 6')).click()
-    page.get_by_alt_text('filters of the stem before training').wait_for()
+    page.get_by_role('radio', name=re.compile('^first filters')).wait_for()
     assert page.locator('.jp-OutputArea-executeResult, .jp-OutputArea-output').get_by_role('heading', name='7 · Compare').count() == 1 # The picture stands in for the page, not beside it
 
     page.get_by_role('menuitem', name='File', exact=True).click()

@@ -97,10 +97,10 @@ def test_a_finding_changes_the_body_and_not_the_frame(target):
 
 def features_of(domain):
     "What a ready source sees in a domain's images."
+    from ttl_nb.analysis.activations import extract_features
     from ttl_nb.models.backbone import create_backbone
     from ttl_nb.models.ready import ready_source
     from ttl_nb.train.learner import one_thread
-    from ttl_nb.train.predict import extract_features
     source = ready_source('phantom-chest')[0]
     net = create_backbone(source.backbone, len(source.classes))
     net.load_state_dict(source.state)

@@ -63,8 +63,9 @@ def test_the_story_by_mouse(page, server):
     page.get_by_role('button', name='Train', exact=True).click()
     trained(page)
     page.get_by_role('button', name=re.compile('Step 6')).click()
-    page.get_by_alt_text('filters of the stem before training').wait_for()
-    assert page.get_by_alt_text(re.compile('maps of stage4')).count() == 2
+    page.get_by_role('radio', name=re.compile('^first filters')).wait_for()
+    page.get_by_role('radio', name=re.compile('^stage 4')).click()
+    page.get_by_role('img', name=re.compile('of stage 4 after training')).wait_for()
     page.get_by_role('button', name=re.compile('Step 7')).click()
     page.get_by_role('heading', name='7 · Compare').wait_for()
     page.get_by_role('button', name='Copy link').click()

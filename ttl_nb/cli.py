@@ -6,9 +6,10 @@ Docs: https://ttl-nb.github.io/ttl_nb/cli.html.md"""
 
 # %% auto #0
 __all__ = ['console', 'app', 'ImageDir', 'Label', 'Patient', 'SplitColumn', 'ImageSize', 'Backbone', 'Schedule', 'Optimiser',
-           'ClassWeights', 'Mixup', 'Workers', 'Epochs', 'SkipUnreadable', 'BodyPart', 'NoFlip', 'Sources', 'Input',
-           'parse_sources', 'pretrain', 'results_table', 'study', 'demo', 'report', 'lr_find', 'playground', 'doctor',
-           'dicom', 'steps_table']
+           'LrRule', 'Regulariser', 'ClassWeights', 'Mixup', 'Workers', 'Epochs', 'SkipUnreadable', 'BodyPart',
+           'NoFlip', 'Sources', 'Input', 'parse_sources', 'pretrain', 'results_table', 'study', 'demo', 'report',
+           'lr_find', 'reuse', 'rank', 'playground', 'doctor', 'findings_table', 'measured_table', 'check', 'dicom',
+           'steps_table']
 
 # %% ../nbs/60_cli.ipynb #9e9773e9
 import errno, json, os, signal, sys, time, warnings
@@ -65,6 +66,8 @@ ImageSize = Annotated[int, typer.Option(help="Pixels a side.")]
 Backbone = Annotated[str, typer.Option(help="resnet10, resnet18, resnet50, densenet121, squeezenet1_1, mobilenet_v3_small, or timm/NAME.")]
 Schedule = Annotated[str, typer.Option(help="one_cycle, cosine, constant or plateau.")]
 Optimiser = Annotated[Optional[str], typer.Option(help="adam, adamw or sgd; adam if left out (sgd for freeze_embed).")]
+LrRule = Annotated[str, typer.Option(help="How stages get their rates: groups (by --lr-ratio where there is one), or auto_rgn (measured for each tensor before every epoch).")]
+Regulariser = Annotated[str, typer.Option(help="none, or l2_sp: weights are pulled back to the source's, the head's to zero.")]
 ClassWeights = Annotated[str, typer.Option(help="none, or balanced: every class weighs the same in the loss.")]
 Mixup = Annotated[float, typer.Option(help="α of mixup; 0: none.")]
 Workers = Annotated[Optional[int], typer.Option(help="Processes; one a core if left out.")]
@@ -250,9 +253,11 @@ def study(
     balance:Annotated[str, typer.Option(help="Training sets `balanced` by class, or as the pool (`prevalence`).")]="balanced",
     batch_norm:Annotated[str, typer.Option(help="BatchNorm in frozen stages: frozen, eval or live.")]="frozen",
     init:Annotated[list[str], typer.Option(help="What arms start from: pretrained, mean_var, mean_var_channel, permuted, prefix:STAGE with every source; scratch, gabor without; repeat for several.")]=["pretrained", "scratch"],
+    baseline:Annotated[list[str], typer.Option(help="A line beside the thumbnail's, which is always there: radiomics (79 hand-made features), joined (those with each source's own features); repeat for both.")]=[],
     schedule:Schedule="one_cycle", optimiser:Optimiser=None,
     max_lr:Annotated[Optional[str], typer.Option(help="Largest learning rate of the head, or `find`; 0.001 if left out, 0.01 for sgd.")]=None,
     lr_ratio:Annotated[float, typer.Option(help="Learning rate of a group of stages over that of the group below it.")]=3.,
+    lr_rule:LrRule="groups", regulariser:Regulariser="none",
     class_weights:ClassWeights="none", mixup:Mixup=0.,
     tta:Annotated[int, typer.Option(help="Views of a test image whose logits are averaged.")]=1,
     no_flip:NoFlip=False,
@@ -270,10 +275,10 @@ def study(
     files = parse_sources(source)
     rate = max_lr if max_lr in (None, "find") else _number("--max-lr", max_lr)
     fields = dict(image_size=image_size, backbone=backbone, balance=balance, batch_norm=batch_norm, schedule=schedule, optimiser=optimiser,
-                  max_lr=rate, lr_ratio=lr_ratio, class_weights=class_weights, mixup=mixup, tta=tta, flip=not no_flip)
+                  max_lr=rate, lr_ratio=lr_ratio, lr_rule=lr_rule, regulariser=regulariser, class_weights=class_weights, mixup=mixup, tta=tta, flip=not no_flip)
     domain = _read_domain(target, image_dir, label, patient, split, image_size, skip_unreadable, body_part)
     sources = _open_sources(files, backbone, input)
-    found = Study(domain, sources, n_train, freezing, seeds, init, mixed_backbones, folder, **fields, **_budget(epochs))
+    found = Study(domain, sources, n_train, freezing, seeds, init, mixed_backbones, folder, baseline, **fields, **_budget(epochs))
     for sentence in found.left_out: console.print(f"left out: {_escape(sentence)}")
     console.print(f"{len(found)} runs into {_escape(folder)}")
     with _bar("runs") as tell: results = found.run(engine, workers, tell, _command_line())
@@ -349,7 +354,7 @@ def lr_find(
     target:Annotated[Path, typer.Option(help="Table of the target's images.")],
     source:Annotated[str, typer.Option(help="`NAME=FILES` or `none`.")]="none",
     n_train:Annotated[int, typer.Option(help="Training images.")]=50,
-    freezing:Annotated[str, typer.Option(help="Freezing plan.")]="gradual",
+    freezing:Annotated[str, typer.Option(help="Freezing plan.")]="gradual", lr_rule:LrRule="groups", regulariser:Regulariser="none",
     seeds:Annotated[int, typer.Option(help="Range tests, each on other images and weights: how far do they agree?")]=3,
     image_dir:ImageDir=None, label:Label=["label"], patient:Patient="patient_id", split:SplitColumn="split",
     image_size:ImageSize=64, backbone:Backbone="resnet10", input:Input=None,
@@ -369,14 +374,17 @@ def lr_find(
     sources = _open_sources(files, backbone, input) if found else {}
     domain = _read_domain(target, image_dir, label, patient, split, image_size, skip_unreadable)
     pixels, curves = load_pixels(domain, image_size), []
-    recipe = dict(target=domain.name, source=name, n_train=n_train, freezing=freezing, image_size=image_size, backbone=backbone)
+    recipe = dict(target=domain.name, source=name, n_train=n_train, freezing=freezing, lr_rule=lr_rule, regulariser=regulariser,
+                  image_size=image_size, backbone=backbone)
     with _bar("range tests") as tell:
         for seed in range(seeds):
             tell(seed, seeds)
             curves.append(lr_curve(Recipe(**recipe, seed=seed), domain, sources, pixels))
         tell(seeds, seeds)
     console.print(_lr_table(curves))
-    if picture: _draw_lr(curves, picture)
+    if picture:
+        from ttl_nb.train.lr_finder import plot_lr
+        _save_picture(plot_lr(curves), picture)
 
 # %% ../nbs/60_cli.ipynb #594bd386
 def _lr_table(curves:list)->Table:
@@ -388,12 +396,101 @@ def _lr_table(curves:list)->Table:
         table.add_row(name, said, *[f"{v:.1e}" if v else "–" for v in values])
     return table
 
-def _draw_lr(curves:list, file:Path):
-    from ttl_nb.train.lr_finder import plot_lr
-    ax = plot_lr(curves)
+
+
+# %% ../nbs/60_cli.ipynb #b041a303
+@app.command()
+def reuse(
+    target:Annotated[Path, typer.Option(help="Table of the target's images, or a phantom domain such as phantom-hernia.")],
+    source:Annotated[str, typer.Option(help="`NAME=FILES`, a ready source such as phantom-chest, or `none`.")],
+    n_train:Annotated[int, typer.Option(help="Training images.")]=50,
+    freezing:Annotated[str, typer.Option(help="Freezing plan.")]="full", lr_rule:LrRule="groups", regulariser:Regulariser="none",
+    seed:Annotated[int, typer.Option(help="Draws images, head and order; the next one draws those of the floor.")]=0,
+    heldout:Annotated[int, typer.Option(help="Test images at most that features are compared on.")]=512,
+    image_dir:ImageDir=None, label:Label=["label"], patient:Patient="patient_id", split:SplitColumn="split",
+    epochs:Epochs=None, image_size:ImageSize=64, backbone:Backbone="resnet10", input:Input=None,
+    folder:Annotated[Path, typer.Option(help="Where reuse.html and explorer.html go.")]=Path("reuse"),
+    skip_unreadable:SkipUnreadable=False,
+):
+    """Train a recipe, and show stage by stage what was reused of the source.
+
+    Example: `ttl-nb reuse --target chest/labels.csv --source 'knee=knee-*.safetensors' --n-train 50 --folder out`
+    """
+    from ttl_nb.analysis.reuse import compare
+    from ttl_nb.data.pixels import load_pixels
+    from ttl_nb.study.reuse_report import reuse_report
+    from ttl_nb.train.fit import fit
+    from ttl_nb.train.recipe import Recipe
+    from ttl_nb.ui.outcome import explored
+    from ttl_nb.ui.reuse_explorer import write_explorer
+    files = parse_sources([source])
+    (name, found), = files.items()
+    sources = _open_sources(files, backbone, input) if found else {}
+    domain = _read_domain(target, image_dir, label, patient, split, image_size, skip_unreadable)
+    pixels = load_pixels(domain, image_size)
+    network = sources[name][0].backbone if found else backbone
+    recipe = dict(target=domain.name, source=name, n_train=n_train, freezing=freezing, lr_rule=lr_rule, regulariser=regulariser,
+                  image_size=image_size, backbone=network, **_budget(epochs))
+    with _bar("runs") as tell:
+        runs = []
+        for i in range(2): tell(i, 2); runs.append(fit(Recipe(**recipe, seed=seed + i), domain, sources, pixels))
+        tell(2, 2)
+    with _bar("comparing") as tell: result = runs[0].compare(pixels, most=heldout, floors=dict(other_seed=runs[1].after), progress=tell)
+    console.print(_stage_table(result)); console.print(); console.print(_escape(result.summary()))
+    folder.mkdir(parents=True, exist_ok=True)
+    about = dict(source=name, target=domain.name, images=str(n_train), plan=freezing, seed=str(seed))
+    console.print(f"report: {_escape(reuse_report(result, folder/'reuse.html', about=about))}", soft_wrap=True)
+    console.print(f"explorer: {_escape(write_explorer([explored(runs[0], pixels)], folder/'explorer.html'))}", soft_wrap=True)
+
+def _stage_table(result)->Table:
+    "A row a stage: how far it moved, how like itself it stayed, and what putting it back costs."
+    table = Table("stage", "weights moved", "CKA before to after", "to random", "to another seed", "AUC that rewinding costs", box=None, header_style="bold", pad_edge=False)
+    known = lambda x, form: "–" if x != x else format(x, form)
+    for r in result.stages.to_dict("records"):
+        table.add_row(r["stage"], known(100*r["weights"], ".2f") + " %", f"{known(r['cka'], '.2f')} [{known(r['cka_low'], '.2f')}, {known(r['cka_high'], '.2f')}]", known(r["cka_random"], ".2f"),
+                      known(r["cka_other_seed"], ".2f"), f"{known(r['cost'], '+.3f')} [{known(r['cost_low'], '+.3f')}, {known(r['cost_high'], '+.3f')}]")
+    return table
+
+# %% ../nbs/60_cli.ipynb #0c711fac
+@app.command()
+def rank(
+    target:Annotated[Path, typer.Option(help="Table of the target's images, or a phantom domain such as phantom-hernia.")],
+    source:Sources,
+    n_train:Annotated[int, typer.Option(help="Training images that the scores see.")]=50,
+    seeds:Annotated[int, typer.Option(help="Training sets drawn; each takes the next of a source's pretrainings.")]=5,
+    study_folder:Annotated[Optional[Path], typer.Option("--study", help="A finished study of these sources: what the scores are held against.")]=None,
+    freezing:Annotated[str, typer.Option(help="The study's plan whose AUC is the truth.")]="head",
+    image_dir:ImageDir=None, label:Label=["label"], patient:Patient="patient_id", split:SplitColumn="split",
+    image_size:ImageSize=64, backbone:Backbone="resnet10", input:Input=None,
+    picture:Annotated[Optional[Path], typer.Option(help="Draw the scores into this file (png, svg or pdf).")]=None,
+    json_file:Annotated[Optional[Path], typer.Option("--json", help="Also write the table as JSON.")]=None,
+    skip_unreadable:SkipUnreadable=False,
+):
+    """Rank sources for a target before training, by LogME, H-score, TransRate, LEEP.
+
+    Example: `ttl-nb rank --target chest/labels.csv --source 'knee=knee-*.safetensors' --source 'natural=natural-*.safetensors' --n-train 50`
+    """
+    from ttl_nb.analysis.source_choice import rank_sources
+    from ttl_nb.study.results import Results
+    sources = {k: v for k,v in _open_sources(parse_sources(source), backbone, input).items() if v}
+    domain = _read_domain(target, image_dir, label, patient, split, image_size, skip_unreadable)
+    measured = Results(study_folder).source_aucs(n_train, freezing) if study_folder else None
+    with _bar("networks") as tell:
+        found = rank_sources(domain, sources, n_train, seeds, image_size, measured=measured and {k: v for k,v in measured.items() if k in sources}, progress=tell)
+    console.print(_rank_table(found)); console.print(); console.print(_escape(found.summary()))
+    if json_file: json_file.write_text(found.table.to_json(orient="records", indent=1))
+    if picture: _save_picture(found.plot(), picture)
+
+def _rank_table(found)->Table:
+    table = Table("score", "source", "mean", "over seeds", "rank", box=None, header_style="bold", pad_edge=False)
+    for r in found.table.to_dict("records"):
+        table.add_row(r["score"], _escape(r["source"]), f"{r['mean']:.3g}", f"{r['low']:.3g} to {r['high']:.3g}", str(r["rank"]) if r["rank"] == r["rank"] else "–")
+    return table
+
+def _save_picture(ax, file:Path, what:str="picture"):
     try: ax.figure.savefig(file, dpi=150, bbox_inches="tight")
     except (OSError, ValueError) as e: raise InputError(f"picture '{file}' cannot be written: {e}") from e
-    console.print(f"picture: {_escape(file)}", soft_wrap=True)
+    console.print(f"{what}: {_escape(file)}", soft_wrap=True)
 
 # %% ../nbs/60_cli.ipynb #0189f10a
 def _say_links(served, classroom:bool):
@@ -496,6 +593,54 @@ def doctor(backbone:Backbone="resnet10", image_size:ImageSize=64):
     table.add_row("side by side", f"{max(1, min(os.cpu_count() or 1, int(free*1024/peak)))} processes fit" if free == free else "unknown")
     table.add_row("pixel cache", _escape(cache_folder()))
     console.print(table)
+
+# %% ../nbs/60_cli.ipynb #6c1fc5b0
+def findings_table(
+    check, # `DataCheck` of a data set
+)->Table: # For a terminal
+    "What was found, faults first."
+    table = Table("", "what", "found", box=None, header_style="bold", pad_edge=False, title=f"{len(check.findings)} findings, {len(check.faults)} of them faults", title_justify="left")
+    for f in check.findings:
+        table.add_row(f"[{'bold red' if f.kind == 'fault' else 'yellow'}]{f.kind}[/]", _escape(f.name), _escape(f.found))
+    return table
+
+def measured_table(
+    check, # `DataCheck` of a data set
+)->Table: # For a terminal
+    "How well labels are told by what can hold no disease."
+    table = Table("labels told by", "class", "AUC", "a finding above", box=None, header_style="bold", pad_edge=False)
+    for m in check.measured:
+        table.add_row(_escape(m.what), _escape(m.cls), f"{'[bold]' if m.above else ''}{m.auc:.3f} \\[{m.low:.3f}, {m.high:.3f}]", f"{m.limit:.2f}")
+    return table
+
+# %% ../nbs/60_cli.ipynb #6226b574
+@app.command()
+def check(
+    data:Annotated[Path, typer.Argument(help="Table of images: a csv file with file, label, patient and split, or a folder with a labels.csv; or a phantom domain such as phantom-chest.")],
+    image_dir:ImageDir=None, label:Label=["label"], patient:Patient="patient_id", split:SplitColumn="split",
+    image_size:ImageSize=64,
+    sheet:Annotated[Optional[Path], typer.Option(help="Draw the images that findings speak of into this file (png, svg or pdf).")]=None,
+    json_file:Annotated[Optional[Path], typer.Option("--json", help="Also write what was found as JSON.")]=None,
+):
+    """Look for faults of a data set before anything is trained on it; exit code 1 if there are any.
+
+    Example: `ttl-nb check chest/labels.csv --sheet faults.png --json faults.json`
+    """
+    from ttl_nb.analysis.data_check import examine, open_table
+    if str(data).startswith("phantom-"): domain, who, columns = _phantom(str(data), size=image_size), None, None
+    else: domain, who, columns = open_table(data/"labels.csv" if data.is_dir() else data, image_dir, label[0] if len(label) == 1 else label, patient, split)
+    console.print(f"[bold]{_escape(domain.name)}[/]: {len(domain)} images of {len(set(domain.patients if who is None else who))} patients")
+    with _bar("decoding") as tell: found = examine(domain, None, image_size, columns, who, tell)
+    console.print(measured_table(found)); console.print()
+    console.print(findings_table(found) if found.findings else "nothing was found that is wrong with it")
+    if json_file: json_file.write_text(json.dumps(found.as_dict(), indent=1))
+    if sheet: _draw_findings(found, sheet)
+    if found.faults: raise typer.Exit(1)
+
+def _draw_findings(found, file:Path):
+    from ttl_nb.analysis.data_check import plot_findings
+    if not any(f.rows for f in found.findings): return console.print("no sheet: there is no image to look at")
+    _save_picture(plot_findings(found), file, "sheet")
 
 # %% ../nbs/60_cli.ipynb #df64153c
 @app.command()
