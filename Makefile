@@ -16,7 +16,7 @@ BIN    := $(VENV)/bin
 export OMP_NUM_THREADS = 1
 export MPLBACKEND = agg
 
-.PHONY: help install test slow sync readme demo real sources bench benchsimilarity pictures clean
+.PHONY: help install test slow sync readme demo real sources bench benchui benchsimilarity pictures clean
 
 help: ## list these targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 24
@@ -71,6 +71,10 @@ sources: install ## train the ready sources anew into ttl_nb/models/
 bench: install ## speed against fastai, line by line, with the equality of results (OUT/speed.json; a quiet machine, 15 minutes)
 	mkdir -p $(OUT)
 	$(BIN)/python benchmarks/speed.py --json $(OUT)/speed.json
+
+benchui: install ## the playground in a real browser: first point, stop, memory, reloads (OUT/ui.json; a quiet machine, 6 minutes)
+	mkdir -p $(OUT)
+	$(BIN)/python benchmarks/ui.py --json $(OUT)/ui.json
 
 benchsimilarity: install ## speed and memory of CKA against torch-cka, with the equality of results (OUT/similarity.json; a quiet machine, 10 minutes)
 	mkdir -p $(OUT)

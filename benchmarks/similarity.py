@@ -49,6 +49,12 @@ def peer_cka(nets, x, batch, layers=None): # `x`: (n,1,H,W) input; `layers`: all
     return found.hsic_matrix
 
 
+def in_its_layout(nets, x): # Copies of both
+    "Networks and input as torch has them by default: torch-cka flattens each output again for each pair, which costs it a copy in any other layout."
+    import copy, torch
+    return [copy.deepcopy(net).to(memory_format=torch.contiguous_format) for net in nets], x.contiguous(memory_format=torch.contiguous_format)
+
+
 def in_double(nets, x, layers): # As `peer_cka`
     "torch-cka's matrix from one batch in double precision: its single precision loses what is small beside the mean, since it doesn't centre."
     import copy, torch
@@ -97,7 +103,8 @@ def off_peer(backbone, pixels):
     nets = networks(backbone)
     for m in (m for net in nets for m in net.modules()):
         if isinstance(m, nn.ReLU): m.inplace = False
-    def in_place(l, m): return "stage" in l and (isinstance(m, nn.ReLU) or l.endswith(("bn2", "bn3"))) # ReLUs are called twice, and to these norms' outputs blocks add
+    def in_place(l, m): # Blocks call a ReLU twice, and add to the output of their last norm
+        return "stage" in l and (isinstance(m, nn.ReLU) or l.endswith(("bn2", "bn3")))
     layers = [l for l, m in nets[0].named_modules() if not list(m.children()) and not in_place(l, m)]
     return float(np.abs(compare_layers(*nets, pixels, layers).matrix - in_double(nets, pixels_as_input(pixels), layers)).max())
 
@@ -108,15 +115,16 @@ def all_pairs(backbone, part, turns, quick): # `part`: how many eighths of the p
     from ttl_nb.analysis.activations import pixels_as_input
     from ttl_nb.analysis.similarity import compare_layers
     pixels, nets = images(64 if quick else IMAGES, 32 if quick else SIDE), networks("resnet10" if quick else backbone)
-    x = pixels_as_input(pixels)
-    threads, batch = (1, 32) if quick else quickest(nets, x)
+    its_nets, x = in_its_layout(nets, pixels_as_input(pixels))
+    threads, batch = (1, 32) if quick else quickest(its_nets, x)
     timed = x[:32 if quick else len(x)*part//8]
     with torch_threads(threads):
-        mine, other, found, _ = in_turns(lambda: compare_layers(*nets, pixels), lambda: peer_cka(nets, timed, batch), turns)
+        mine, other, found, _ = in_turns(lambda: compare_layers(*nets, pixels), lambda: peer_cka(its_nets, timed, batch), turns)
     off, apart = off_definition(nets, pixels, found), off_peer("resnet10" if quick else backbone, pixels[:32])
-    said = (f"{len(found.rows)} × {len(found.columns)} layers of {found.n} images with null band ±{found.band[1]:.4f} and intervals; {off:.1e} off the definition in "
-            f"double precision, {apart:.1e} off torch-cka on one batch, in double precision and without in-place operations (1e-5 is allowed)")
-    return Outcome(mine, other, max(off, apart) <= 1e-5, said, share=len(timed)/len(x), threads=f"both {threads} thread{'s'*(threads > 1)}, the peer batches of {batch}")
+    said = (f"{len(found.rows)} × {len(found.columns)} layers of {found.n} images with null band ±{found.band[1]:.4f} and intervals; "
+            f"{off:.1e} off the definition, {apart:.1e} off torch-cka on one batch without in-place operations, both in double precision (1e-5 is allowed)")
+    how = f"both {threads} thread{'s'*(threads > 1)}, the peer batches of {batch}"
+    return Outcome(mine, other, max(off, apart) <= 1e-5, said, share=len(timed)/len(x), threads=how)
 
 
 def resnet18(quick): return all_pairs("resnet18", 8, 1 if quick else 3, quick)
@@ -151,7 +159,8 @@ def peak(backbone, n): # Megabytes before, at the most
 def cka_peak(quick):
     n = 64 if quick else IMAGES
     found = {b: in_process(f"peak({b!r}, {n})") for b in (("resnet10",) if quick else ("resnet18", "resnet50"))}
-    said = "; ".join(f"{b}: {before:.0f} MB with torch and both networks loaded, {most:.0f} MB at the most" for b, (before, most) in found.items())
+    said = "; ".join(f"{b}: {before:.0f} MB with torch and both networks loaded, {most:.0f} MB at the most"
+                     for b, (before, most) in found.items())
     return Found({"cka_peak_mb": next(iter(found.values()))[1]}, f"{n} images at {SIDE} pixels, the whole process; {said}")
 
 

@@ -96,3 +96,14 @@ def test_similarity_runs(tmp_path):
     found = json.loads((tmp_path/'similarity.json').read_text(encoding='utf-8'))
     assert {o['name']: (o['unit'], o['target']) for o in found} == dict(cka_resnet18=('×', 3), cka_resnet50=('×', 6), cka_peak_mb=('MB', 1500), stream_mb_growth=('MB', 20))
     assert all(o['value'] > 0 for o in found[:3]) and found[3]['value'] < 100
+
+
+@pytest.mark.slow
+def test_playground(tmp_path):
+    "`make benchui` at its smallest: every figure is found, and what is checked beside it holds."
+    pytest.importorskip('playwright.sync_api')
+    r = subprocess.run([sys.executable, ROOT/'benchmarks/ui.py', '--quick', '--json', tmp_path/'ui.json'], capture_output=True, text=True)
+    found = json.loads((tmp_path/'ui.json').read_text(encoding='utf-8'))
+    assert {o['name'] for o in found} == {'page_ready_s', 'seat_mb', 'first_point_s', 'update_kb', 'trainer_mb', 'stop_ms_median', 'stop_ms_worst', 'update_ms',
+                                          'blank_frames', 'live_overhead_pct', 'kernels_after_reloads'}
+    assert all(o['value'] is not None for o in found), r.stdout + r.stderr
