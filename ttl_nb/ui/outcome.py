@@ -77,13 +77,15 @@ def _some_of_each(labels:np.ndarray, n:int)->np.ndarray:
     for c in np.unique(classes): rank[classes == c] = np.arange((classes == c).sum())
     return np.argsort(rank, kind="stable")[:n]
 
-def _likeness(run, images:np.ndarray)->dict:
-    "Stage -> `cka` of its features before and after, and `cka_random`."
+def _likeness(run, pixels:np.ndarray)->dict:
+    "Stage -> `cka` of its features before and after, and `cka_random`; nothing where there are too few patients."
     from ttl_nb.analysis.reuse import random_floor
     from ttl_nb.analysis.similarity import compare_layers
-    found = {}
+    rows = run.rows[np.sort(_some_of_each(run.labels, COMPARED))]
+    images, patients, found = pixels[rows], run.domain.patients[rows], {}
+    if len(set(patients)) < 4: return found
     for name,net in dict(cka=run.after, cka_random=random_floor(run.before, images)).items():
-        s = compare_layers(run.before, net, images, STAGES[:-1], draws=0)
+        s = compare_layers(run.before, net, images, STAGES[:-1], patients=patients, draws=0)
         for stage,value in zip(s.diagonal["layer"], s.diagonal["cka"]): found.setdefault(stage, {})[name] = round(float(value), 4)
     return found
 
@@ -95,8 +97,7 @@ def explored(
 )->dict: # Plain data
     "A run as the reuse explorer shows it."
     at = _some_of_each(run.labels, SHOWN)
-    compared = pixels[run.rows[np.sort(_some_of_each(run.labels, COMPARED))]]
-    numbers = _likeness(run, compared) if len(compared) >= 4 else {}
+    numbers = _likeness(run, pixels)
     for stage,says in (stages or _stages(run)).items(): numbers.setdefault(stage, {})["moved"] = says["weights"]
     r, names = run.recipe, label_names(run.labels[at], run.domain.classes)
     return explorer_run(f"{r.source} → {r.target}, {r.freezing}, N = {r.n_train}, seed {r.subset_seed}", run.before, run.after, pixels[run.rows[at]], names, run.rows[at], numbers)
