@@ -77,7 +77,9 @@ def test_playground_in_jupyterlab(chromium, lab):
 
     page.get_by_role('menuitem', name='File', exact=True).click()
     page.get_by_role('menuitem', name=re.compile('^Save Notebook( |$|Ctrl)')).first.click()
-    outputs = lambda: [o['data'] for c in json.loads((folder/'page.ipynb').read_text())['cells'] for o in c['outputs'] if 'data' in o]
+    def outputs():
+        text = (folder/'page.ipynb').read_text() # Empty while it is being written
+        return [o['data'] for c in json.loads(text)['cells'] for o in c['outputs'] if 'data' in o] if text else []
     end = time.monotonic() + 20
     while not any('image/png' in o for o in outputs()):
         assert time.monotonic() < end, f'no picture was saved: {[list(o) for o in outputs()]}'

@@ -103,8 +103,8 @@ def test_odd_recordings():
 
 
 def test_colours_are_those_of_a_studys_curves():
-    "They stand twice, because a study's curves need matplotlib and more: here is what keeps them alike."
-    found = re.search(r'OKABE_ITO = \((.*?)\)', (ROOT/'ttl_nb/study/curves.py').read_text(encoding='utf-8'))[1]
+    "They stand twice, because drawing needs matplotlib and more: here is what keeps them alike."
+    found = re.search(r'OKABE_ITO = \((.*?)\)', (ROOT/'ttl_nb/analysis/drawing.py').read_text(encoding='utf-8'))[1]
     assert tuple(re.findall('"(.*?)"', found)) == COLOURS
 
 

@@ -17,7 +17,7 @@ from ttl_nb.models.initial import draw_all
 from ttl_nb.study import study as study_room
 from ttl_nb.study.gates import GateFailed, check_run
 from ttl_nb.study.study import Study
-from ttl_nb.train import features as features_room
+from ttl_nb.study import baseline_arms as arms_room
 from ttl_nb.train import fit as fit_room
 from ttl_nb.train.fit import fit, lr_curve
 from ttl_nb.train.prefix import Budget
@@ -155,8 +155,8 @@ def table(domain, folder, engine)->pd.DataFrame:
 
 def test_studies_compute_features_once_a_source(domain, tmp_path, monkeypatch):
     "One matrix a checkpoint for all sizes and seeds; the same table and weights without, and in both engines."
-    calls, honest = [], features_room.extract_features
-    monkeypatch.setattr(features_room, "extract_features", lambda *args: calls.append(1) or honest(*args))
+    calls, honest = [], arms_room.extract_features
+    monkeypatch.setattr(arms_room, "extract_features", lambda *args: calls.append(1) or honest(*args))
     monkeypatch.setattr(study_room.Study, "gates", lambda self: [])
     once = table(domain, tmp_path/"once", "inline")
     assert len(calls) == 3 and len(list(Path(os.environ["TTL_NB_CACHE"]).glob("features-*.npy"))) == 3

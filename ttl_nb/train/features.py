@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..analysis.activations import extract_features
 from ..data.domain import Domain
 from ..data.pixels import cache_folder
 from ..data.subset import draw_subset
@@ -62,15 +61,12 @@ def kept_features(
     return None if np.isnan(found).any() else found
 
 def keep_features(
-    file:Path, # From `features_file`
-    network, # Called without arguments; gives the network
+    file:Path, # Where they are kept
+    compute, # Called with (k,H,W) uint8; gives (k,F) float32
     pixels:np.ndarray, # (n,H,W) uint8, all of the target's images
     rows:np.ndarray, # Rows of the images that will be asked for
 ):
     "Compute the features of the rows that are not kept yet, and keep them."
-    _keep(file, lambda p: extract_features(network(), p), pixels, rows)
-
-def _keep(file:Path, compute, pixels:np.ndarray, rows:np.ndarray):
     rows = np.unique(rows)
     try: old = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError): old = None
@@ -100,7 +96,7 @@ def features_at(
 )->np.ndarray: # (len(rows),F) float32
     "Features of some images: those that are kept, the others computed now and kept."
     if (found := kept_features(file, rows)) is not None: return found
-    _keep(file, compute, pixels, rows)
+    keep_features(file, compute, pixels, rows)
     found = kept_features(file, rows)
     return compute(pixels[rows]) if found is None else found
 
