@@ -143,9 +143,9 @@ def in_process(call): # A call of a function of this file, as text
 
 def resident(): # Megabytes
     "What this process holds, and the most that it held."
-    import psutil, resource
-    unit = 1 if sys.platform == "darwin" else 1024
-    return psutil.Process().memory_info().rss/1e6, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*unit/1e6
+    # Not ru_maxrss: a child inherits it from the process that it was forked from, which may have been larger
+    says = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return tuple(int(says[k].split()[0])*1024/1e6 for k in ("VmRSS", "VmHWM"))
 
 
 def peak(backbone, n): # Megabytes before, at the most
