@@ -21,7 +21,7 @@ from ..data.domain import Domain
 from ..data.pixels import load_pixels
 from ..data.subset import largest_subset
 from ..errors import InputError, check_choice, check_number
-from ..models.header import read_header
+from ..models.header import learned_blind, read_header
 from ..models.ready import READY, ready_files
 from ..train.recipe import Recipe, from_dict, from_fragment
 from .look import png
@@ -118,6 +118,7 @@ def _shares(name:str, body_part:str, target:Domain)->str:
     return f"radiographs too, but another body part: {body_part}" if body_part else "not known"
 
 def _score(headers:list)->str:
+    if learned_blind(headers[0].get("recipe")): return "learned from images without their labels (SimCLR)"
     found = sorted({f"{h['score']['auc']:.2f}" for h in headers if h.get("score")})
     return f"AUC {' to '.join([found[0], found[-1]][:len(found)])} on its own task" if found else ""
 
@@ -128,8 +129,9 @@ _NONE = dict(name="none", title="No source", body_part="", n_images=0, n_patient
 def _card(offer:Offer, name:str, target:Domain, thumbnails:int)->dict:
     headers, body_part = offer.headers[name], _BODY_PARTS.get(name, "")
     recipe = headers[0].get("recipe") or {}
+    own = learned_blind(recipe) and headers[0].get("domain") == target.name
     return dict(name=name, title=title(name), body_part=body_part, n_images=recipe.get("n_train", 0), n_patients=0,
-                classes=list(headers[0].get("classes") or []), score=_score(headers), shares=_shares(name, body_part, target),
+                classes=list(headers[0].get("classes") or []), score=_score(headers), shares="the target's own training images" if own else _shares(name, body_part, target),
                 thumbnails=_thumbnails(name, thumbnails, offer.image_size) if body_part and thumbnails else [])
 
 def _thumbnails(name:str, n:int, size:int)->list[bytes]:
