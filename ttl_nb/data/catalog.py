@@ -231,12 +231,12 @@ def _present(items:pd.DataFrame, root:Path, collection:str, allow_missing:bool) 
                      f"({some(names)}): {out}")
 
 # %% ../../nbs/data/40_catalog.ipynb #31cc3cc2
-def _of_findings(name:str, items:pd.DataFrame, labels:str|Sequence[str], body_part:str, root:Path) -> Domain:
+def _of_findings(name:str, items:pd.DataFrame, labels:str|Sequence[str], body_part:str, root:Path, imputed:tuple=()) -> Domain:
     "A domain of one finding (two classes), or of several (multi-label), from columns of 0 and 1."
-    if not isinstance(labels, str): return Domain(name, items, tuple(labels), body_part, True, root)
+    if not isinstance(labels, str): return Domain(name, items, tuple(labels), body_part, True, root, imputed)
     classes = f"no {labels}", labels
     items = items.assign(label=np.where(items[labels] == 1, labels, classes[0]))
-    return Domain(name, items, classes, body_part, root=root)
+    return Domain(name, items, classes, body_part, root=root, imputed=imputed)
 
 # %% ../../nbs/data/40_catalog.ipynb #084e70d9
 CHEXPERT_LABELS = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")
@@ -262,10 +262,22 @@ def _chexpert_table(file:Path, split:str, labels:Sequence[str], uncertain:str, v
         raise InputError(f"{file} has paths that are not as CheXpert's, .../train/patient00001/study1/"
                          f"view1_frontal.jpg ({some(table['Path'][where[0].isna()])}).")
     found = {c: _observation(_column(table, c, "labels", file), uncertain, file) for c in labels}
+    found |= {f"cell {c}": table[c] for c in labels}
     items = pd.DataFrame({"file": _paths(where[0], str(file.parent)), "patient": where[1], "split": split, **found})
     return items[(items[list(labels)] >= 0).all(axis=1)]
 
 # %% ../../nbs/data/40_catalog.ipynb #83d7522b
+def _imputed(items:pd.DataFrame, labels:Sequence[str]) -> tuple:
+    "What stands in the table where a cell said nothing plain: (class, blank or uncertain, positive or negative, how many)."
+    found = []
+    for c in labels:
+        cells = items[f"cell {c}"].str.strip()
+        for what, where in (("blank", cells == ""), ("uncertain", cells.isin(["-1", "-1.0"]))):
+            for said, value in (("positive", 1), ("negative", 0)):
+                if n := int((where & (items[c] == value)).sum()): found.append((c, what, said, n))
+    return tuple(found)
+
+# %% ../../nbs/data/40_catalog.ipynb #7f3c5899
 def chexpert(
     root:str|Path,                             # Holds train.csv, valid.csv, train/ and valid/
     labels:str|Sequence[str]=CHEXPERT_LABELS,  # Observations, several for multi-label; one name: with it or without
@@ -280,7 +292,7 @@ def chexpert(
     several = [labels] if isinstance(labels, str) else list(labels)
     parts = [_chexpert_table(f, split, several, uncertain, view) for f, split in ((train, "train"), (valid, "test"))]
     items = _present(pd.concat(parts, ignore_index=True), root, "CheXpert", allow_missing)
-    return _of_findings(name, items, labels, "chest", root)
+    return _of_findings(name, items, labels, "chest", root, _imputed(items, several))
 
 # %% ../../nbs/data/40_catalog.ipynb #654f80ea
 MURA_PARTS = ("elbow", "finger", "forearm", "hand", "humerus", "shoulder", "wrist")

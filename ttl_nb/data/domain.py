@@ -205,6 +205,7 @@ class Domain:
     body_part:str=""          # What is pictured: "chest", "knee" ...
     multi_label:bool=False    # Several labels an image?
     root:Path|None=None       # Folder that file names are relative to; default the deepest one that holds all files
+    imputed:tuple=()          # Cells that were no plain yes or no: (class, "blank" or "uncertain", "positive" or "negative" as it was read, how many)
 
     def __post_init__(self):
         if not str(self.name).strip(): raise InputError("a domain needs a `name`, and got a blank one.")

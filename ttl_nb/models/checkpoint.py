@@ -49,6 +49,8 @@ class Checkpoint:
     score:dict=field(default_factory=dict) # Its score on the source's own test set
     file:str="" # Where it was read from
     input:str="grey" # One of `INPUTS`: its pixel contract
+    patients:tuple[str,...]=() # Start of the sha256 of each patient's id that it was trained on, 12 hexadecimal digits; none: not known
+    imputed:tuple=() # As a `Domain` says it of the images that it was trained on
 
     @cached_property
     def hash(self)->str: return state_hash(self.state)
@@ -96,9 +98,12 @@ def load_checkpoint(
     header = read_header(file)
     recorded = header.pop("hash")
     with safe_open(file, "pt") as f: state = {k: _single(f.get_tensor(k)) for k in f.keys()}
-    found = Checkpoint(state, **(header | {k: tuple(header[k]) for k in ("classes", "images")}), file=str(file))
+    lists = {k: tuple(map(_fixed, header[k])) for k in ("classes", "images", "patients", "imputed") if k in header}
+    found = Checkpoint(state, **(header | lists), file=str(file))
     if found.hash != recorded: raise InputError(f"checkpoint '{file}' is damaged: its weights do not match its hash")
     return found
+
+def _fixed(v): return tuple(v) if isinstance(v, list) else v
 
 def _single(x:Tensor)->Tensor:
     "Half precision is how numbers are stored, never how they are computed with."

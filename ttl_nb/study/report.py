@@ -8,9 +8,10 @@ Docs: https://ttl-nb.github.io/ttl_nb/study/report.html.md"""
 __all__ = ['PLAN_WORDS', 'BASELINE_WORDS', 'INIT_WORDS', 'number', 'interval', 'p_value', 'count', 'needs_words', 'listed',
            'said_name', 'arm_words', 'grouped_arms', 'answers', 'networks_only', 'thumbnail_warning',
            'thumbnail_answer', 'handmade_answer', 'gains', 'question_answer', 'images_answer', 'plan_lines',
-           'source_of', 'source_rows', 'source_cautions', 'setting', 'setting_rows', 'data_counts', 'data_sentences',
-           'pool_caution', 'mark', 'arm_tables', 'verdict_words', 'contrast_tables', 'resolvable_sentence', 'reproduce',
-           'limits', 'title_words', 'unfinished_sentence', 'page', 'refuse', 'render', 'write_report']
+           'source_of', 'source_rows', 'source_cautions', 'held_back', 'setting', 'setting_rows', 'data_counts',
+           'data_sentences', 'pool_caution', 'mark', 'arm_tables', 'verdict_words', 'contrast_tables',
+           'resolvable_sentence', 'reproduce', 'limits', 'title_words', 'unfinished_sentence', 'page', 'refuse',
+           'render', 'write_report']
 
 # %% ../../nbs/study/40_report.ipynb #bfaa70f0
 import json
@@ -22,9 +23,10 @@ import pandas as pd
 
 from ..errors import InputError
 from . import curves
-from .gates import RUN_GATES, GateFailed
+from .gates import RUN_GATES, stop
 from .page import fill_page, png_uri, svg_uri, write_page
 from .results import HANDMADE, JOINED, NO_NETWORK, THUMBNAIL, Results, comparable, compare_arms
+from .study_gates import unlike_sizes
 from ..models.stages import STAGES
 from ..train.freezing import batch_sizes, budget
 from ..train.recipe import Recipe, is_converged_probe
@@ -298,7 +300,7 @@ def source_rows(
     for name in says["names"]:
         source, init = source_of(name, says["sources"])
         s, after = says["sources"].get(source), f"; {INIT_WORDS[init]}" if init else ""
-        rows.append(dict(name=name, domain=(s["domain"] or "–") + after, classes=len(s["classes"]) or "–", images=f"{s['n_train']:,}" if s["n_train"] else "–",
+        rows.append(dict(name=name, domain=(s["domain"] or "–") + (", without labels" if s.get("blind") else "") + after, classes=len(s["classes"]) or "–", images=f"{s['n_train']:,}" if s["n_train"] else "–",
                          pretrainings=len(s["checkpoints"]), score=_own_score(s["scores"])) if s else
                     dict(name=name, domain="no source: random weights" + after, classes="–", images="–", pretrainings="–", score="–"))
     return rows
@@ -310,7 +312,7 @@ def source_cautions(
     "What makes a comparison of these sources weaker than it looks."
     found, sources = [], says["sources"]
     sizes = {n: s["n_train"] for n,s in sources.items() if s["n_train"]}
-    if len(sizes) > 1 and max(sizes.values()) > 1.2*min(sizes.values()):
+    if unlike_sizes(sizes.values()):
         found.append("The sources differ in size: a difference between them may be one of size, not of what they show.")
     for field,what in (("backbone", "networks"), ("input", "normalisation of pixels")):
         if len({s.get(field) for s in sources.values()}) > 1:
@@ -331,6 +333,12 @@ def source_cautions(
 def _recipes(results:Results)->pd.DataFrame:
     "Recipes of the finished runs that learn by steps; `source` as tables show it."
     return pd.DataFrame([vars(r) | dict(source=s) for r,s in zip(_all_recipes(results), results.runs["source"]) if not is_converged_probe(r)])
+
+def held_back(
+    gates:list[dict], # `Results.gates`
+)->list[str]: # Sentences; none where all gates say yes
+    "Says that scores may be read and no claim judged."
+    return [f"No claim can be judged by this study: gate ‘{g['name']}’ says no ({g['found']})." for g in gates if not g["passed"]]
 
 def _plain(v)->str:
     if v is None: return "not used"
@@ -562,8 +570,9 @@ def limits(
     if caution := pool_caution(results): found.append(caution)
     found += ["p values are corrected (Holm) over the sizes of one comparison, not over all comparisons on this page: of twenty true zeros about one "
               "would be called a difference.",
-              "No image of the target is among the training images of a source that was pretrained here (compared by content). Whether another "
-              "image of the same patient is was not checked, nor what imported weights have seen."]
+              "No image of the target is among the training images of a source that was pretrained here (compared by content; one that learned without labels may "
+              "know the target’s training images), and no patient where a source says whose images it saw (compared by hashes of ids; see the gates). "
+              "What imported weights have seen is not known."]
     return found
 
 # %% ../../nbs/study/40_report.ipynb #06a36fb4
@@ -597,7 +606,7 @@ def page(
                        ("How many images?", images_answer(more)), ("Any skill?", thumbnail_answer(networks_only(summary))),
                        *[("More than hand-made features?", said) for said in [handmade_answer(kinds["baseline"])] if said]],
                 baselines=[(b, BASELINE_WORDS[b]) for b in NO_NETWORK if b in set(summary["source"])],
-                sources=source_rows(results.says), cautions=source_cautions(results.says), plans=plan_lines(results), settings=setting_rows(results),
+                sources=source_rows(results.says), cautions=source_cautions(results.says) + held_back(results.gates), plans=plan_lines(results), settings=setting_rows(results),
                 counts=data_counts(results), data=data_sentences(results), pictures=_class_pictures(results),
                 by_source=_curve_pictures(results, "source"), by_freezing=_curve_pictures(results, "freezing"), arms=arm_tables(results, summary),
                 scale=[number(v)[:-1] for v in _score_scale(results, summary)],
@@ -611,8 +620,7 @@ def refuse(
     what:str="report", # What is asked for
 ):
     "Raise what stands against a page about a study."
-    if failed := [g for g in results.gates if not g["passed"]]:
-        raise GateFailed(f"no {what}: gate '{failed[0]['name']}' failed: {failed[0]['found']}")
+    stop(results.gates, before=f"no {what}: ")
     if not len(results.runs):
         raise InputError(f"study '{results.folder}' has no finished run yet: there is nothing to report; run it first")
 

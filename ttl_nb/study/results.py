@@ -25,6 +25,7 @@ from ..data.address import is_phantom
 from ..data.pixels import load_pixels
 from ..data.subset import draw_subset
 from ..errors import InputError, check_choice
+from ..models.header import learned_blind
 from .store import Store
 from ..train.recording import Recording
 
@@ -37,7 +38,7 @@ def _versions()->dict:
 def _source_facts(checkpoints:list)->dict:
     return dict(domain=checkpoints[0].domain, backbone=checkpoints[0].backbone, input=checkpoints[0].input, classes=list(checkpoints[0].classes), checkpoints=[c.hash for c in checkpoints],
                 n_train=checkpoints[0].recipe.get("n_train"), scores=[c.score for c in checkpoints],
-                epochs=checkpoints[0].recipe.get("epochs"), steps=checkpoints[0].recipe.get("min_steps"))
+                epochs=checkpoints[0].recipe.get("epochs"), steps=checkpoints[0].recipe.get("min_steps"), blind=learned_blind(checkpoints[0].recipe))
 
 def write_study(
     study, # A `Study`

@@ -9,6 +9,7 @@ __all__ = ['make_grid', 'Study']
 
 # %% ../../nbs/study/10_study.ipynb #75412667
 import json
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -26,11 +27,14 @@ from ..models.checkpoint import Checkpoint
 from ..models.stages import check_init, reads_source
 from .baseline_arms import deep_features, write_baselines
 from .engine import engine_named
-from .gates import Gate, GateFailed, check_run, checkpoints_differ, shuffled_labels
+from .gates import Gate, GateFailed, check_run, checkpoints_differ, scores_differ, shuffled_labels, stop
+from .overlap import check_unseen
 from .results import JOINED, NO_NETWORK, Results, arm_name, write_cases, write_study, write_thumbnails
 from .store import Store
+from .study_gates import (arms_share, blanks_are_no_positives, patients_apart, several_seeds, similarity_is_sound,
+                                     sources_apart, sources_matched)
 from ..train.features import rows_asked
-from ..train.fit import bind, fit, image_ids, pick_checkpoint, read_source
+from ..train.fit import bind, fit, pick_checkpoint, read_source, start_network
 from ..train.freezing import PLANS, FreezingPlan
 from ..train.recipe import Recipe, canonical, is_converged_probe
 
@@ -114,6 +118,7 @@ class Study:
         mixed_backbones:bool=False, # May sources bring other networks than the study's? They then differ in network and domain together
         folder:str|Path="study", # Where results are kept; a study that was interrupted goes on there
         baselines=(), # Lines beside the thumbnail's, which is always there: `radiomics` (79 hand-made features), `joined` (those with each source's features)
+        other_people=(), # Sources whose patient ids mean other people than the target's, where both are merely numbered alike
         **fields, # Further fields of every recipe, such as `image_size`
     ):
         self.target, self.folder, self.fields = target, Path(folder), fields
@@ -125,7 +130,7 @@ class Study:
         if taken := [s for s in self.sources if s in NO_NETWORK]: raise InputError(f"a source cannot be called '{taken[0]}': that is the baseline's name; choose another")
         self.names = list(dict.fromkeys(arm_name(r.source, r.init) for _,r in grid))
         if not grid: raise InputError("this study has no runs: source none alone goes with the plans head and full")
-        self.baselines = _baselines(baselines, [r for _,r in grid])
+        self.baselines, self.other_people = _baselines(baselines, [r for _,r in grid]), [check_choice("other_people", s, self.sources) for s in _listed(other_people)]
         self._check_sources(grid[0][1])
         self.grid = [(seed, bind(r, target, pick_checkpoint(r, self.sources))) for seed,r in grid]
         self._check_sizes()
@@ -141,9 +146,11 @@ def _unique(parameter:str, values)->list:
     if not values: raise InputError(f"`{parameter}` is empty: give at least one")
     return values
 
+def _listed(values)->list: return [values] if isinstance(values, str) else list(values)
+
 def _baselines(asked, recipes:list)->list[str]:
     "The thumbnail, and what was asked for."
-    asked = [asked] if isinstance(asked, str) else list(asked)
+    asked = _listed(asked)
     for b in asked: check_choice("baselines", b, BASELINES)
     if JOINED in asked and not any(r.init == "pretrained" for r in recipes):
         raise InputError(f"`baselines` {JOINED} joins a source's own features with hand-made ones, but no arm of this study keeps a source's weights: add a source, or leave it out")
@@ -173,7 +180,7 @@ def _backbones(sources:dict)->dict:
     return {name: found[0].backbone for name,found in sources.items()}
 
 def _check_sources(self, recipe:Recipe):
-    owners, own = {}, set(image_ids(self.target.items["file"])) if self.sources else set()
+    owners = {}
     for name,found in self.sources.items():
         for c in found:
             if (other := owners.setdefault(c.hash, name)) != name or sum(x.hash == c.hash for x in found) > 1:
@@ -182,8 +189,7 @@ def _check_sources(self, recipe:Recipe):
             if c.image_size and c.image_size != recipe.image_size:
                 raise InputError(f"source '{name}' was trained at {c.image_size} pixels, but `image_size` is {recipe.image_size}: "
                                  "pretrain it at that size, or study that one")
-            if seen := own & set(c.images):
-                raise InputError(f"source '{name}' was trained on {len(seen)} of the target's own images ('{c.file}')")
+            check_unseen(name, c, self.target)
 
 def _check_sizes(self):
     draws = {(r.subset_seed, n) for _,r in self.grid for n in [max(self.n_train)]}
@@ -208,29 +214,57 @@ def _run(self,
     missing, n = [(seed, r) for seed,r in self.grid if r.id not in done], len(self.grid)
     job, finished = _Job(self.target, self.sources, self.folder.absolute(), self.image_size), n - len(missing)
     if progress: progress(finished, n, None)
-    for row in do(job, _do_run, _pieces(self.target, missing), workers=workers):
-        if row is None: continue
-        finished += 1
-        if progress: progress(finished, n, row)
+    with self._gates_kept():
+        for row in do(job, _do_run, _pieces(self.target, missing), workers=workers):
+            if row is None: continue
+            finished += 1
+            if progress: progress(finished, n, row)
     write_baselines(self); self.gates()
     return self.results()
 
-Study.run = _run
+@contextmanager
+def _gates_kept(self):
+    "Ask what can be asked before anything is trained; keep these answers, and that of a run which failed one, where one says no."
+    planned = self.plan_gates()
+    try: stop(planned); yield
+    except GateFailed as e:
+        self._keep_gates(planned if e.gate in planned else [*planned, e.gate])
+        raise
+
+Study.run, Study._gates_kept = _run, _gates_kept
 Study.image_size = property(lambda self: self.grid[0][1].image_size, doc="Pixels a side.")
 
 # %% ../../nbs/study/10_study.ipynb #c25cac3f
+def _plan_gates(self,
+    facts:dict=None, # Recipe id -> facts of each finished run
+)->list[Gate]:
+    "Ask what needs no finished run; of those that are there, arms are compared as they were."
+    return [patients_apart(self.target, sorted({r.subset_seed for _,r in self.grid})), sources_apart(self.target, self.sources, self.other_people),
+            blanks_are_no_positives(self.target, self.sources), arms_share([(r, (facts or {}).get(r.id, {})) for _,r in self.grid]),
+            sources_matched(self.sources), several_seeds(self.seeds)]
+
+def _keep_gates(self, gates:list[Gate]): (self.folder/"gates.json").write_text(json.dumps([asdict(g) for g in gates], indent=1))
+
+def _itself(self)->list[Gate]:
+    "The gate of similarity, with the first source."
+    recipe, rows = next((r for _,r in self.grid if r.source != "none"), None), self.target.splits(0)[0].test[:64]
+    if recipe is None or len(rows) < 4: return []
+    pixels = load_pixels(self.target, self.image_size)[rows]
+    return [similarity_is_sound(start_network(replace(recipe, init="pretrained"), len(self.target.classes), pick_checkpoint(recipe, self.sources), pixels), pixels)]
+
 def _gates(self)->list[Gate]:
-    "Ask the study's gates, keep their answers in its folder, and raise `GateFailed` if one says no."
+    "Ask the study's gates, keep their answers in its folder, and raise `GateFailed` if one stops the report."
     store, own = Store(self.folder), {r.id for _,r in self.grid}
-    trained = store.table().set_index("recipe_id")["trained"]
-    found = [checkpoints_differ({i: w for i,w in trained.items() if i in own})]
+    table = store.table().query("recipe_id in @own")
+    found = [*self.plan_gates({i: json.loads(f) for i,f in zip(table["recipe_id"], table["facts"])}), checkpoints_differ(dict(zip(table["recipe_id"], table["trained"]))),
+             scores_differ({i: store.arrays(i)["scores"] for i in table["recipe_id"]}), *self._itself()]
     if not self.target.multi_label:
         recipe = replace(next(r for _,r in self.grid if r.n_train == min(self.n_train)), freezing="head", head_solver="lbfgs", tta=1, checkpoint_hash="")
         pixels = load_pixels(self.target, self.image_size)
         self._features_for_gates(recipe, pixels)
         found.append(shuffled_labels(recipe, self.target, self.sources, pixels))
-    (self.folder/"gates.json").write_text(json.dumps([asdict(g) for g in found], indent=1))
-    if failed := [g for g in found if not g.passed]: raise GateFailed(f"gate '{failed[0].name}' failed: {failed[0].found}")
+    self._keep_gates(found)
+    stop(found)
     return found
 
 def _features_for_gates(self, recipe:Recipe, pixels:np.ndarray):
@@ -240,7 +274,7 @@ def _features_for_gates(self, recipe:Recipe, pixels:np.ndarray):
     if recipe.init == "pretrained" and len(rows) <= 12*(recipe.n_train + len(split.test)):
         deep_features(recipe, self.target, self.sources, pixels, rows)
 
-Study.gates, Study._features_for_gates = _gates, _features_for_gates
+Study.gates, Study.plan_gates, Study._keep_gates, Study._itself, Study._features_for_gates = _gates, _plan_gates, _keep_gates, _itself, _features_for_gates
 
 def _results(self)->Results:
     "What has been found so far."

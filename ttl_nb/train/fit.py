@@ -6,7 +6,7 @@ Docs: https://ttl-nb.github.io/ttl_nb/train/fit.html.md"""
 
 # %% auto #0
 __all__ = ['range_test', 'train_steps', 'Run', 'read_source', 'pick_checkpoint', 'bind', 'start_network', 'watched_rows', 'fit',
-           'pretrain_recipe', 'image_ids', 'as_checkpoint', 'pretrain', 'lr_curve']
+           'pretrain_recipe', 'image_ids', 'patient_ids', 'as_checkpoint', 'pretrain', 'lr_curve']
 
 # %% ../../nbs/train/70_fit.ipynb #1be2a705
 import time
@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from fastai.callback.progress import ProgressCallback # Gives Learner its `no_bar`
 from fastai.callback.schedule import ParamScheduler
+from fastai.callback.tracker import TrackerCallback
 from fastai.learner import Learner
 
 from ..analysis.activations import extract_features
@@ -86,11 +87,21 @@ def _in_the_end(plan:FreezingPlan)->FreezingPlan:
     "The plan whose only phase is the last one of `plan`."
     return plan if len(plan.phases) == 1 else replace(plan, name="full")
 
+def _traces(learner:Learner)->dict:
+    "What a range test must leave as it was: hashes of weights, buffers, the optimiser's memory and the random draws to come."
+    net, memory = learner.model, getattr(getattr(learner, "opt", None), "opt", None)
+    kept = {f"{i}.{k}": v for i,s in enumerate(memory.state.values() if memory else ()) for k,v in s.items() if isinstance(v, torch.Tensor)}
+    draws = dict(torch=torch.get_rng_state(), order=learner.dls.train.generator.get_state(), numpy=torch.from_numpy(np.random.get_state()[1].astype(np.int64)))
+    return {k: state_hash(dict(v)) for k,v in dict(weights=net.named_parameters(), buffers=net.named_buffers(), optimiser=kept, draws=draws).items()}
+
 def _max_lr(recipe:Recipe, learner:Learner, recording:Recording, keep:Budget|None)->float:
     if recipe.max_lr != "find": return recipe.max_lr
+    before = _traces(learner)
     curve = range_test(recipe, learner, keep=keep)
+    left = [k for k,v in _traces(learner).items() if v != before[k]]
     if not curve.complete: raise InputError("`max_lr` 'find' found no rate at which the loss falls; pass a number, such as 0.001")
     recording.add("note", 0, text=f"learning rate {curve.suggestions['valley']:.2g} found by a range test (valley)")
+    recording.add("traces", 0, left=left)
     return curve.suggestions["valley"]
 
 # %% ../../nbs/train/70_fit.ipynb #e3972601
@@ -119,8 +130,13 @@ def train_steps(
     if recipe.mixup: extra.append(SeededMixUp(recipe.mixup, recipe.order_seed))
     with _quiet(learner, progress), _closed_after(_helpers(recipe, learner, plan, recording, keep)) as helpers:
         learner.fit(epochs, cbs=[*extra, *helpers])
-    record.planned = dict(epochs=epochs, steps=epochs*len(learner.dls.train))
+    record.planned = dict(epochs=epochs, steps=epochs*len(learner.dls.train), decided=_decided(learner, extra))
     return record
+
+def _decided(learner:Learner, cbs)->dict:
+    "Which callbacks decide by the validation images, how many these are, and how many images are left to learn from."
+    by = [cb.name for cb in cbs if isinstance(cb, (Plateau, TrackerCallback))]
+    return dict(by=by, images=len(learner.dls.valid.dataset) if by else 0, training=len(learner.dls.train.dataset))
 
 # %% ../../nbs/train/70_fit.ipynb #93737145
 @dataclass
@@ -136,6 +152,7 @@ class Run:
     outcome:Callable # Called without arguments: the Learner and the weights before training (of the last fold)
     seconds:float # Wall time
     facts:dict=field(default_factory=dict) # What gates look at: hashes, frozen weights that moved
+    checkpoint:Checkpoint|None=None # The source's weights, for the gate that compares those it started from with them
 
     @cached_property
     def _made(self)->tuple[Learner,dict]: return self.outcome()
@@ -357,7 +374,7 @@ def fit(
     outcome, train_rows, _, facts = found[-1]
     facts = facts | dict(folds=[f[-1] for f in found]) if len(found) > 1 else facts
     return Run(recipe, target, np.concatenate([r for r,_ in rows]), np.concatenate([f[2] for f in found]),
-               np.concatenate([f for _,f in rows]), train_rows, into if recording is None else recording, outcome, time.perf_counter() - start, facts)
+               np.concatenate([f for _,f in rows]), train_rows, into if recording is None else recording, outcome, time.perf_counter() - start, facts, checkpoint)
 
 # %% ../../nbs/train/70_fit.ipynb #0da61f49
 def pretrain_recipe(
@@ -378,6 +395,13 @@ def image_ids(
     "The start of each file's sha256, by which an image is known again wherever it lies."
     return tuple(d[:12] for d in file_digests(list(files)))
 
+def patient_ids(
+    domain:Domain, # Any domain
+    rows:np.ndarray, # Rows of its table
+)->tuple[str,...]: # 12 hexadecimal digits for each patient, sorted
+    "The start of the sha256 of each patient's id, by which a patient is known again without being named."
+    return tuple(sorted({p[:12] for p in domain.hashed_patients[rows]}))
+
 def as_checkpoint(
     run:Run, # A run on a source domain
 )->Checkpoint: # Its weights with what is known of them
@@ -385,7 +409,8 @@ def as_checkpoint(
     ci, seen = run.auc_ci, run.domain.items["file"].to_numpy()[run.train_rows]
     return Checkpoint({k: v.detach().clone() for k,v in run.after.state_dict().items()}, run.recipe.backbone, run.domain.classes,
                       run.recipe.image_size, run.domain.name, run.domain.hash, image_ids(seen), asdict(run.recipe),
-                      dict(auc=round(ci.estimate, 4), low=round(ci.low, 4), high=round(ci.high, 4), n_test=len(run.rows)), input=run.recipe.input)
+                      dict(auc=round(ci.estimate, 4), low=round(ci.low, 4), high=round(ci.high, 4), n_test=len(run.rows)), input=run.recipe.input,
+                      patients=patient_ids(run.domain, run.train_rows), imputed=run.domain.imputed)
 
 def pretrain(
     domain:Domain, # The source domain; a table without a test set is split into folds, and the last fold's network is kept
