@@ -7,13 +7,14 @@ Docs: https://ttl-nb.github.io/ttl_nb/cli.html.md"""
 # %% auto #0
 __all__ = ['console', 'app', 'ImageDir', 'Label', 'Patient', 'SplitColumn', 'ImageSize', 'Backbone', 'Schedule', 'Optimiser',
            'LrRule', 'Regulariser', 'ClassWeights', 'Mixup', 'Workers', 'Epochs', 'SkipUnreadable', 'BodyPart',
-           'NoFlip', 'Sources', 'Input', 'parse_sources', 'pretrain', 'results_table', 'study', 'demo', 'report',
-           'lr_find', 'reuse', 'rank', 'playground', 'doctor', 'findings_table', 'measured_table', 'check', 'dicom',
-           'steps_table']
+           'NoFlip', 'Sources', 'Input', 'parse_sources', 'pretrain', 'results_table', 'study', 'verdicts_table',
+           'replicate', 'demo', 'report', 'lr_find', 'reuse', 'rank', 'playground', 'doctor', 'findings_table',
+           'measured_table', 'check', 'dicom', 'steps_table']
 
 # %% ../nbs/60_cli.ipynb #9e9773e9
 import errno, json, os, signal, sys, time, warnings
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from glob import glob
 from pathlib import Path
@@ -165,11 +166,18 @@ def _pretrain_one(prepared, seed:int):
     from ttl_nb.models.checkpoint import save_checkpoint
     from ttl_nb.train.fit import pretrain
     from ttl_nb.train.pretrain import round_source
-    domain, pixels, file, max_images, half, fields = prepared
-    found = pretrain(domain, max_images, seed, pixels=pixels, **fields)
-    if half: found = round_source(found, domain, pixels)
+    from ttl_nb.train.simclr import pretrain_simclr
+    domain, pixels, file, max_images, half, method, fields = prepared
+    found = (pretrain_simclr if method == "simclr" else pretrain)(domain, max_images, seed, pixels=pixels, **fields)
+    if half and method == "labels": found = round_source(found, domain, pixels)
     save_checkpoint(found, file(seed), half)
     return seed, found
+
+def _said_of(found)->str:
+    "How well a source learned, in words."
+    s = found.score
+    if "auc" in s: return f"test AUC {s['auc']:.3f} [{s['low']:.3f}, {s['high']:.3f}]"
+    return f"no labels read; another view of an image is nearer than one of another image in {s['nearer']:.1%} of cases (before: {s['nearer_before']:.1%})"
 
 def _seed_file(out:Path, seeds:int, seed:int)->Path:
     return out if seeds == 1 else out.with_name(f"{out.stem}-{seed}{out.suffix}")
@@ -184,29 +192,31 @@ def pretrain(
     image_dir:ImageDir=None, label:Label=["label"], patient:Patient="patient_id", split:SplitColumn="split",
     image_size:ImageSize=64, backbone:Backbone="resnet10",
     max_images:Annotated[Optional[int], typer.Option(help="Training images at most, to match sources in size.")]=None,
+    method:Annotated[str, typer.Option(help="labels, or simclr: training images without their labels, which may be the target's own.")]="labels",
     seeds:Annotated[int, typer.Option(help="Pretrainings: a source is a distribution, and one of them decides nothing.")]=1,
     epochs:Epochs=None, workers:Workers=None, skip_unreadable:SkipUnreadable=False, no_flip:NoFlip=False,
-    half:Annotated[bool, typer.Option("--half", help="Store weights in half precision: half the bytes, scored as rounded.")]=False,
+    half:Annotated[bool, typer.Option("--half", help="Store weights in half precision: half the bytes; a test AUC is that of the rounded weights.")]=False,
 ):
-    """Train a source from scratch on a table of labelled images.
+    """Train a source from scratch on a table of images, with their labels or (`--method simclr`) without.
 
     Example: `ttl-nb pretrain knee/labels.csv --out knee.safetensors --max-images 662 --seeds 4`
     """
     from ttl_nb.data.pixels import load_pixels
+    from ttl_nb.models.header import METHODS
     from ttl_nb.study.engine import engine_named
+    check_choice("--method", method, METHODS)
     check_number("--seeds", seeds, 1, 1000, whole=True)
     if max_images is not None: check_number("--max-images", max_images, 2, whole=True)
     if out.suffix != ".safetensors": raise InputError(f"`--out` must end in .safetensors, got '{out}'")
     domain = _read_domain(table, image_dir, label, patient, split, image_size, skip_unreadable)
-    fields = dict(image_size=image_size, backbone=backbone, flip=not no_flip) | _budget(epochs)
-    def prepare(): return domain, load_pixels(domain, image_size), partial(_seed_file, out, seeds), max_images, half, fields
+    flip = dict(flip=not no_flip)
+    fields = dict(image_size=image_size, backbone=backbone) | (dict(views=flip) if method == "simclr" else flip) | _budget(epochs)
+    def prepare(): return domain, load_pixels(domain, image_size), partial(_seed_file, out, seeds), max_images, half, method, fields
     with _bar("pretraining") as tell:
         tell(0, seeds)
         for done,(seed, found) in enumerate(engine_named("processes", workers)(prepare, _pretrain_one, range(seeds), workers), 1):
             tell(done, seeds)
-            s = found.score
-            console.print(f"{_escape(_seed_file(out, seeds, seed))}: test AUC {s['auc']:.3f} [{s['low']:.3f}, {s['high']:.3f}], "
-                          f"{found.recipe['n_train']} training images")
+            console.print(f"{_escape(_seed_file(out, seeds, seed))}: {_said_of(found)}, {found.recipe['n_train']} training images")
 
 # %% ../nbs/60_cli.ipynb #c3ff7c8d
 def _command_line()->str:
@@ -232,8 +242,9 @@ def results_table(
 # %% ../nbs/60_cli.ipynb #701a1d55
 def _finish(results, json_file:Path|None)->Path:
     "Print the table, write report, explorer, parquet and json; returns the report's file."
-    from ttl_nb.study.report import write_report
+    from ttl_nb.study.report import held_back, write_report
     console.print(results_table(results))
+    for sentence in held_back(results.gates): console.print(_escape(sentence), soft_wrap=True)
     results.save()
     if json_file: json_file.write_text(json.dumps(results.rows(), indent=1))
     console.print(f"report: {_escape(file := write_report(results))}", soft_wrap=True)
@@ -250,6 +261,7 @@ def study(
     seeds:Annotated[int, typer.Option(help="Draws of images, initial head and order, shared by all arms.")]=10,
     epochs:Epochs=None, image_size:ImageSize=64, backbone:Backbone="resnet10", input:Input=None,
     mixed_backbones:Annotated[bool, typer.Option("--mixed-backbones", help="Let sources bring other networks than --backbone.")]=False,
+    other_people:Annotated[list[str], typer.Option(help="A source whose patient ids mean other people than the target's, where both are merely numbered alike; repeat for several.")]=[],
     balance:Annotated[str, typer.Option(help="Training sets `balanced` by class, or as the pool (`prevalence`).")]="balanced",
     batch_norm:Annotated[str, typer.Option(help="BatchNorm in frozen stages: frozen, eval or live.")]="frozen",
     init:Annotated[list[str], typer.Option(help="What arms start from: pretrained, mean_var, mean_var_channel, permuted, prefix:STAGE with every source; scratch, gabor without; repeat for several.")]=["pretrained", "scratch"],
@@ -278,7 +290,7 @@ def study(
                   max_lr=rate, lr_ratio=lr_ratio, lr_rule=lr_rule, regulariser=regulariser, class_weights=class_weights, mixup=mixup, tta=tta, flip=not no_flip)
     domain = _read_domain(target, image_dir, label, patient, split, image_size, skip_unreadable, body_part)
     sources = _open_sources(files, backbone, input)
-    found = Study(domain, sources, n_train, freezing, seeds, init, mixed_backbones, folder, baseline, **fields, **_budget(epochs))
+    found = Study(domain, sources, n_train, freezing, seeds, init, mixed_backbones, folder, baseline, other_people, **fields, **_budget(epochs))
     for sentence in found.left_out: console.print(f"left out: {_escape(sentence)}")
     console.print(f"{len(found)} runs into {_escape(folder)}")
     with _bar("runs") as tell: results = found.run(engine, workers, tell, _command_line())
@@ -287,6 +299,92 @@ def study(
 def _number(option:str, text:str)->float:
     try: return float(text)
     except ValueError as e: raise InputError(f"`{option}` must be a number or find, got '{text}'") from e
+
+# %% ../nbs/60_cli.ipynb #db05207b
+def verdicts_table(
+    answers, # `Answer`s of `replicate`
+)->Table: # For a terminal
+    "A row a claim."
+    from ttl_nb.study.replicate import needed_words
+    from ttl_nb.study.report import interval, number
+    table = Table("", "claim", "verdict", "measured, AUC", "seeds", "would resolve it", box=None, header_style="bold", pad_edge=False)
+    colours = dict(supported="green", contradicted="red")
+    for a in answers:
+        v = a.verdict
+        said = f"[{colours[v.verdict]}]{v.verdict}[/]" if v.verdict in colours else v.verdict
+        table.add_row(str(a.protocol.number), _escape(a.protocol.claim), said, _escape(f"{number(v.estimate, True)} {interval(v.low, v.high, True)}"), str(v.seeds), needed_words(v))
+    return table
+
+# %% ../nbs/60_cli.ipynb #4ecbd352
+def _halves(texts:list[str])->dict:
+    "Role -> classes of one side, from `ROLE=CLASS,CLASS`."
+    pairs = [t.partition("=") for t in texts]
+    if bad := [t for t,(role, _, classes) in zip(texts, pairs) if not role or not classes]: raise InputError(f"`--halves` must be ROLE=CLASS,CLASS, got '{bad[0]}'")
+    return {role: classes.split(",") for role,_,classes in pairs}
+
+def _material(data:str, target, roles:dict, quick:bool, size, more:dict):
+    "Target and sources of `replicate`."
+    from ttl_nb.study.material import Material, embedded, open_data
+    if data == "embedded":
+        if own := [r for r,t in roles.items() if t]: raise InputError(f"`--{own[0]}` goes with `--data FOLDER`: the package's phantoms have their roles")
+        return embedded(quick, target or "phantom-pneumonia", size, **more)
+    if not Path(data).is_dir(): raise InputError(f"`--data` must be embedded or a folder, got '{data}'")
+    if not target: raise InputError("`--target` says which of the data in `--data` are transferred to: name a folder with a labels.csv")
+    size = size or (48 if quick else 64)
+    return Material(open_data(target, Path(data), size), {role: open_data(t, Path(data), size) for role,t in roles.items() if t}, size, **more)
+
+# %% ../nbs/60_cli.ipynb #6519b21d
+@app.command()
+def replicate(
+    claims:Annotated[list[str], typer.Argument(help="`all`, or names or numbers: 1 one_cycle, 2 gradual, 3 changing, 4 reuse, 5 other_body_part, 6 same_body_part, 7 anatomy_not_size, 8 variance, 9 scores, 10 handcrafted.")],
+    data:Annotated[str, typer.Option(help="`embedded` (the package's phantoms), or the folder that --target and the roles lie in.")]="embedded",
+    target:Annotated[Optional[str], typer.Option(help="What is transferred to: a table, a folder with labels.csv, a phantom, or chexpert:FOLDER, mura:FOLDER, rsna:FOLDER, chestxray14:FINDING@FOLDER.")]=None,
+    generic:Annotated[Optional[str], typer.Option(help="The source of generic images, named in the same ways.")]=None,
+    other:Annotated[Optional[str], typer.Option(help="The source of another body part.")]=None,
+    same:Annotated[Optional[str], typer.Option(help="The source of the target's body part.")]=None,
+    halves:Annotated[list[str], typer.Option(help="`ROLE=CLASS,CLASS`: these classes of a source against its others, so that sources are alike in their number of classes.")]=[],
+    n_train:Annotated[list[int], typer.Option(help="Training images; repeat for several. 50, 200 and 800 if left out, with --quick 50 and 100.")]=[],
+    seeds:Annotated[Optional[int], typer.Option(help="Seeds; if left out 20 up to 200 images and 10 above, with --quick 4.")]=None,
+    pretrainings:Annotated[Optional[int], typer.Option(help="Networks of each source; 5 if left out, with --quick 4.")]=None,
+    max_images:Annotated[Optional[int], typer.Option(help="Training images of each source at most; as many as the smallest has if left out.")]=None,
+    image_size:Annotated[Optional[int], typer.Option(help="Pixels a side; if left out 64 (phantoms 96), with --quick 48.")]=None,
+    backbone:Backbone="resnet10",
+    quick:Annotated[bool, typer.Option("--quick", help="Few seeds, small sizes and images: ends within 20 minutes on 2 cores and leaves most claims open.")]=False,
+    published:Annotated[bool, typer.Option("--published", help="With the paper's choices (densenet121, BatchNorm that learns while frozen, four test-time views): claims 1, 2 and 4.")]=False,
+    folder:Annotated[Path, typer.Option(help="Where everything goes; what is there is not run again.")]=Path("replication"),
+    json_file:Annotated[Optional[Path], typer.Option("--json", help="Also write a row a claim as JSON.")]=None,
+    engine:Annotated[str, typer.Option(help="`processes` (side by side) or `inline` (this one).")]="processes",
+    workers:Workers=None,
+):
+    """Test the paper's claims: supported, contradicted, or not resolved, and what would resolve them.
+
+    Example: `ttl-nb replicate all --data embedded --quick --folder claims`
+    """
+    from ttl_nb.study.replicate import PUBLISHED_CHOICES, PUBLISHED_FOR, PUBLISHED_NETWORK, QUICK, QUICK_SOURCES, Scale, protocols_named, write_answers
+    from ttl_nb.study.replicate import replicate as run_claims
+    protocols, scale = protocols_named(claims), QUICK if quick else Scale()
+    if published and (not_so := [p.name for p in protocols if p.name not in PUBLISHED_FOR]):
+        raise InputError(f"`--published` goes with {', '.join(PUBLISHED_FOR)}, whose methods the paper's code shows; leave out {', '.join(not_so)}")
+    scale = replace(scale, n_train=tuple(sorted(n_train)) or scale.n_train, seeds=seeds or scale.seeds, fields={**scale.fields, **(PUBLISHED_CHOICES if published else {})})
+    more = dict(QUICK_SOURCES if quick else {}, most=max_images, halves=_halves(halves), backbone=PUBLISHED_NETWORK if published else backbone)
+    if pretrainings is not None: more |= dict(pretrainings=pretrainings)
+    material = _material(data, target, dict(generic=generic, other=other, same=same), quick, image_size, more)
+    for d in (material.target, *material.domains.values()): _say_domain(d)
+    with _bars() as tell: answers = run_claims(protocols, material, scale, folder, engine, workers, tell, _command_line())
+    console.print(verdicts_table(answers))
+    for a in answers: console.print(f"[bold]{a.protocol.number}[/] {_escape(' '.join([a.verdict.sentence, *a.beside]))}")
+    for file in write_answers(answers, folder, _command_line())[:2]: console.print(f"written: {_escape(file)}", soft_wrap=True)
+    if json_file: json_file.write_text(json.dumps([a.verdict.row for a in answers], indent=1))
+
+@contextmanager
+def _bars():
+    "Yield a function that begins a bar and returns what moves it on."
+    from contextlib import ExitStack
+    with ExitStack() as stack:
+        def begin(what:str):
+            stack.close()
+            return stack.enter_context(_bar(what))
+        yield begin
 
 # %% ../nbs/60_cli.ipynb #31ac88a9
 def _has_screen()->bool:
