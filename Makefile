@@ -16,7 +16,7 @@ BIN    := $(VENV)/bin
 export OMP_NUM_THREADS = 1
 export MPLBACKEND = agg
 
-.PHONY: help install test slow sync readme demo real sources bench benchui benchsimilarity pictures clean
+.PHONY: help install test slow sync readme demo real sources claims bench benchspeed benchsimilarity benchui benchscaling benchgpu benchquality pictures clean
 
 help: ## list these targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 24
@@ -68,17 +68,30 @@ sources: install ## train the ready sources anew into ttl_nb/models/
 	for s in natural limb chest; do $(BIN)/ttl-nb pretrain phantom-$$s --out ttl_nb/models/phantom-$$s.safetensors \
 	  --image-size 96 --max-images 4800 --seeds 3 --epochs 12 --half; done
 
-bench: install ## speed against fastai, line by line, with the equality of results (OUT/speed.json; a quiet machine, 15 minutes)
-	mkdir -p $(OUT)
-	$(BIN)/python benchmarks/speed.py --json $(OUT)/speed.json
+# The paper's claims 3 to 6 on the same images; what has run is not run again. Two hours on 2 cores.
+claims: install ## claims 3 to 6 on real radiographs, table and figures into nbs/claims/ (DATA=…, OUT=out)
+	$(BIN)/ttl-nb replicate changing reuse other_body_part same_body_part --data $(DATA) --target chest_kermany \
+	  --generic natural_cifar10 --other knee_oai --same chest_nih --halves generic=airplane,automobile,ship,truck \
+	  --folder $(OUT)/claims
+	mkdir -p nbs/claims
+	cp $(OUT)/claims/claims.md nbs/claims/index.md
+	cp $(OUT)/claims/*.svg nbs/claims/
 
-benchui: install ## the playground in a real browser: first point, stop, memory, reloads (OUT/ui.json; a quiet machine, 6 minutes)
-	mkdir -p $(OUT)
-	$(BIN)/python benchmarks/ui.py --json $(OUT)/ui.json
+bench: install ## speed, similarity, ui, scaling (and gpu where there is a card), and one table of what is in OUT (OUT/benchmarks.md; a quiet machine, 40 minutes)
+	missed=; card=$$($(BIN)/python -c 'import torch; print("gpu"*torch.cuda.is_available())'); \
+	  for b in speed similarity ui scaling $$card; do $(MAKE) --no-print-directory bench$$b || missed="$$missed $$b"; done; \
+	  $(BIN)/python benchmarks/table.py $(OUT); test -z "$$missed" || { echo "not every figure was reached:$$missed"; exit 1; }
 
-benchsimilarity: install ## speed and memory of CKA against torch-cka, with the equality of results (OUT/similarity.json; a quiet machine, 10 minutes)
+benchspeed: ## speed against fastai, line by line, with the equality of results (OUT/speed.json; a quiet machine, 15 minutes)
+benchsimilarity: ## speed and memory of CKA against torch-cka, with the equality of results (OUT/similarity.json; a quiet machine, 10 minutes)
+benchui: ## the playground in a real browser: first point, stop, memory, reloads (OUT/ui.json; a quiet machine, 6 minutes)
+benchscaling: ## how time and memory grow with images, runs and seats (OUT/scaling.json and .png; a quiet machine, 6 minutes)
+benchgpu: ## images a second on a card against fastai and a plain loop (OUT/gpu.json; 10 minutes)
+benchquality: ## AUC against seconds beside fastai and a plain loop (OUT/quality.json and .png; a quiet machine, 30 minutes)
+
+benchspeed benchsimilarity benchui benchscaling benchgpu benchquality: bench%: install
 	mkdir -p $(OUT)
-	$(BIN)/python benchmarks/similarity.py --json $(OUT)/similarity.json
+	$(BIN)/python benchmarks/$*.py --json $(OUT)/$*.json $(if $(filter scaling quality,$*),--picture $(OUT)/$*.png)
 
 pictures: install ## draw the contact sheets of the phantoms into nbs/images/
 	mkdir -p nbs/images

@@ -4,7 +4,7 @@ Studies are drawn from a model of seeds, checkpoints and patients. The score of 
 (strength_a + common_s + seed_as + checkpoint_ak)·y + case_p + case_ap + noise_asi, all normal, so that the mean AUC of an arm over
 all seeds, checkpoints and patients is known (`Model.strength`) and a difference can be planted exactly. With that difference on the
 margin every "supported" and every "contradicted" is an error."""
-import argparse, gc, json
+import argparse, json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -70,9 +70,7 @@ def true_spread(rng, model, seeds, studies=100):
 
 def rates(draw, studies, seed=0):
     "Shares of the verdicts."
-    gc.freeze() # statsmodels collects garbage at every correction: what is loaded already is none
-    try: found = [draw(np.random.default_rng([seed, i])) for i in range(studies)]
-    finally: gc.unfreeze()
+    found = [draw(np.random.default_rng([seed, i])) for i in range(studies)]
     return {v: found.count(v)/studies for v in ("supported", "contradicted", "not resolved")}
 
 

@@ -2,10 +2,11 @@
 
 A benchmark is a list of lines and a call of `main`. A `Line` measures this package and a peer, in turns, so that a machine
 that slows down slows both; its figure is the ratio of the two medians. `Figures` measure this package alone, each against
-what it may be at most. Either counts only if what was checked on the way held."""
-import argparse, json, os, platform, sys, tempfile, time, traceback
+what it may be at most, or only told. Either counts only if what was checked on the way held."""
+import argparse, json, os, platform, subprocess, sys, tempfile, time, traceback
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
@@ -18,7 +19,10 @@ class Bound:
     name: str # As in the JSON file
     value: float # What was found
     unit: str # Of both numbers
-    target: float # At most this
+    target: float | None = None # At most this (at least, where it is a ratio: ×); `None`: it is only told
+
+    @property
+    def reached(self): return self.target is None or (self.value >= self.target if self.unit == "×" else self.value <= self.target)
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Line:
 
     def rows(self, outcome):
         ratio = _row(self.name, outcome.ratio, "×", self.target, outcome.equal and outcome.ratio >= self.target)
-        return [ratio, *[_row(b.name, b.value, b.unit, b.target, b.value <= b.target) for b in outcome.bounds]]
+        return [ratio, *[_row(b.name, b.value, b.unit, b.target, b.reached) for b in outcome.bounds]]
 
     def cells(self, outcome, row): # Single turns, ours, peer, what
         if row["name"] != self.name: return "", "", "", ""
@@ -80,14 +84,14 @@ class Figures:
     "One line of a benchmark: figures without a peer."
     name: str # For `--only`
     what: str # What is measured
-    targets: dict # Name of each figure, as in the JSON file -> (unit, at most)
+    targets: dict # Name of each figure, as in the JSON file -> (unit, at most), or (unit, None) for one that is only told
     measure: Callable # `measure(quick)` -> `Found`
 
     def failed(self): return [_row(name, None, unit, target, False) for name, (unit, target) in self.targets.items()]
 
     def rows(self, found):
-        values = {name: median(_turns(found.values[name])) for name in self.targets}
-        return [_row(name, values[name], unit, target, found.equal and values[name] <= target) for name, (unit, target) in self.targets.items()]
+        bounds = [Bound(name, median(_turns(found.values[name])), unit, target) for name, (unit, target) in self.targets.items()]
+        return [_row(b.name, b.value, b.unit, b.target, found.equal and b.reached) for b in bounds]
 
     def cells(self, found, row):
         turns = _turns(found.values[row["name"]])
@@ -126,12 +130,36 @@ def seconds_of(f): # Called without arguments
     return time.perf_counter() - start, result
 
 
+def mean_interval(
+    values, # One a seed
+): # (mean, low, high); no limits (NaN) from a single one
+    "Mean over seeds with its 95 % interval (Student)."
+    from scipy.stats import sem, t
+    half = t.ppf(.975, len(values) - 1)*sem(values) if len(values) > 1 else float("nan")
+    found = sum(values)/len(values)
+    return found, found - half, found + half
+
+
+def between(mean, low, high, digits=3): return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
 def best_of(
     tries, # Label -> function without arguments
     turns=2, # How often each
 ): # The label
     "The quickest of several ways, each at its best."
     return min(tries, key=lambda label: min(seconds_of(tries[label])[0] for _ in range(turns)))
+
+
+def in_process(
+    module, # Name of a benchmark, such as `scaling`
+    call, # A call of one of its functions, as text; what it returns must be JSON
+): # What it returned
+    "Call a function in a process of its own."
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import {module}, json; print('\\n' + json.dumps({module}.{call}))"
+    r = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    if r.returncode: raise RuntimeError(r.stderr)
+    return json.loads(r.stdout.strip().splitlines()[-1])
 
 
 def rows(
@@ -173,8 +201,10 @@ def table(
         for row in rows(line, outcome):
             sign, unit = ("≥" if row["unit"] == "×" else "≤"), f" {row['unit']}".rstrip()
             value = "failed" if row["value"] is None else short(row["value"]) + unit
+            target = "" if row["target"] is None else f"{sign} {row['target']:g}{unit}"
+            passed = "" if row["target"] is None and row["ok"] else "[green]✓[/]" if row["ok"] else "[red]✗[/]"
             rest = ("", "", "", line.what) if outcome is None else line.cells(outcome, row)
-            lines.append(("[green]✓[/]" if row["ok"] else "[red]✗[/]", row["name"], value, f"{sign} {row['target']:g}{unit}", *rest))
+            lines.append((passed, row["name"], value, target, *rest))
     shown = [i for i in range(8) if i < 4 or any(l[i] for l in lines)] # Ours and peer only where there is one
     for i in shown: t.add_column(("", "figure", "found", "target", "single turns", "ours", "peer", "what")[i], no_wrap=i < 7)
     for l in lines: t.add_row(*[l[i] for i in shown])
@@ -203,17 +233,21 @@ def main(
     lines, # The benchmark
     argv=None, # Command line; that of the process if `None`
     packages=PACKAGES, # Whose versions are told
+    options=None, # An `ArgumentParser` without help whose options are taken too
+    says=None, # Where the options go: a `Namespace`
+    card="", # Name of an accelerator
 ): # Exit status: 0 if every figure was reached (with --quick: if all checks held)
     "Run a benchmark from the command line."
     from rich.console import Console
-    parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", metavar="FILE", help="also write a list of {name, value, unit, target, ok}")
+    how = dict(formatter_class=argparse.RawDescriptionHelpFormatter, parents=[options] if options else [])
+    parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__, **how)
+    parser.add_argument("--json", metavar="FILE", help="also write a list of {name, value, unit, target, ok}, and beside it, ending in .txt, what stands here")
     names = [l.name for l in lines]
     parser.add_argument("--only", metavar="NAME", action="append", choices=names, help=f"one line (repeat it for several): {', '.join(names)}")
     parser.add_argument("--quick", action="store_true", help="small sizes and few turns: does it run, do its checks hold? Its figures say nothing")
-    says = parser.parse_args(argv)
-    console, found = Console(highlight=False), []
-    console.print(machine(packages), soft_wrap=True)
+    says = parser.parse_args(argv, says)
+    console, found = Console(highlight=False, record=True), []
+    console.print(", ".join([f"{date.today()}: {machine(packages)}", *[card]*bool(card)]), soft_wrap=True)
     if not says.quick and (load := os.getloadavg()[0]) > .5:
         console.print(f"[yellow]something else is running here (load {load:.1f}): figures hold for a machine that does nothing else[/]")
     for line in (l for l in lines if not says.only or l.name in says.only):
@@ -224,5 +258,7 @@ def main(
     console.print(table(found))
     if says.quick: console.print("[yellow]--quick: these figures are of sizes too small to mean anything[/]")
     written = [row for line, outcome in found for row in rows(line, outcome)]
-    if says.json: Path(says.json).write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if says.json:
+        Path(says.json).write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        Path(says.json).with_suffix(".txt").write_text(console.export_text(), encoding="utf-8")
     return int(any(o is None or not o.equal for _, o in found) if says.quick else not all(row["ok"] for row in written))

@@ -3,10 +3,10 @@
 Against torch-cka on the same two networks, images and threads. torch-cka averages over minibatches and has neither a null band
 nor intervals; here all images count at once, and both are part of the time. Its batch size and threads are those at which it is
 quickest. Where it takes minutes a part of its batches is timed: all of them cost the same. Memory is that of a process of its own."""
-import contextlib, io, json, subprocess, sys, warnings
+import contextlib, io, sys, warnings
 from pathlib import Path
 
-from runner import Figures, Found, Line, Outcome, in_turns, main, seconds_of, short
+from runner import Figures, Found, Line, Outcome, in_process, in_turns, main, seconds_of, short
 
 SIDE = 64 # Pixels a side
 IMAGES = 512
@@ -133,14 +133,6 @@ def resnet50(quick): return all_pairs("resnet50", 2, 1 if quick else 3, quick)
 
 # Memory, in processes of their own
 
-def in_process(call): # A call of a function of this file, as text
-    "What it returns in a new process."
-    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import similarity, json; print('\\n' + json.dumps(similarity.{call}))"
-    r = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    if r.returncode: raise RuntimeError(r.stderr)
-    return json.loads(r.stdout.strip().splitlines()[-1])
-
-
 def resident(): # Megabytes
     "What this process holds, and the most that it held."
     # Not ru_maxrss: a child inherits it from the process that it was forked from, which may have been larger
@@ -158,7 +150,7 @@ def peak(backbone, n): # Megabytes before, at the most
 
 def cka_peak(quick):
     n = 64 if quick else IMAGES
-    found = {b: in_process(f"peak({b!r}, {n})") for b in (("resnet10",) if quick else ("resnet18", "resnet50"))}
+    found = {b: in_process("similarity", f"peak({b!r}, {n})") for b in (("resnet10",) if quick else ("resnet18", "resnet50"))}
     said = "; ".join(f"{b}: {before:.0f} MB with torch and both networks loaded, {most:.0f} MB at the most"
                      for b, (before, most) in found.items())
     return Found({"cka_peak_mb": next(iter(found.values()))[1]}, f"{n} images at {SIDE} pixels, the whole process; {said}")
@@ -178,7 +170,7 @@ def streamed(n, first): # Megabytes at the most after `first` images, and after 
 
 def stream_growth(quick):
     n, first = (1024, 256) if quick else (20_032, 2_048)
-    early, late, seen, layers = in_process(f"streamed({n}, {first})")
+    early, late, seen, layers = in_process("similarity", f"streamed({n}, {first})")
     said = f"{seen} images through two resnet10, {layers} × {layers} layers: at the most {short(early)} MB after {first} images, {short(late)} MB in the end"
     return Found({"stream_mb_growth": late - early}, said, seen == n)
 

@@ -1,12 +1,12 @@
-"The runner of benchmarks: its arithmetic, its JSON, its exit status; and that one of its lines runs."
-import json, subprocess, sys
+"The runner of benchmarks: its arithmetic, its JSON, its exit status; and that a line of each benchmark runs."
+import argparse, json, math, os, re, subprocess, sys
 
 import pytest
 from project import ROOT
 
 sys.path.insert(0, str(ROOT/'benchmarks'))
 import runner
-from runner import Bound, Line, Outcome
+from runner import Bound, Figures, Found, Line, Outcome
 
 KEYS = ['name', 'value', 'unit', 'target', 'ok']
 
@@ -65,6 +65,50 @@ def test_only(tmp_path, capsys):
     assert "invalid choice: 'd'" in capsys.readouterr().err
 
 
+def test_figures_that_are_only_told(tmp_path, capsys):
+    "Without a target there is nothing to miss, and nothing to reach; a further ratio has to be large, not small."
+    told = Figures('told', '', dict(t_auc=('', None), t_s=('s', 5)), lambda quick: Found(dict(t_auc=.7, t_s=[4, 5, 9]), 'x'))
+    status, found = run([line('a', 3, bounds=(Bound('a_memory', 7, 'MB'), Bound('a_loop', 1.2, '×', 1), Bound('a_files', .8, '×', 1))), told], tmp_path)
+    assert [(o['name'], o['target'], o['ok']) for o in found] == [('a', 3, True), ('a_memory', None, True), ('a_loop', 1, True), ('a_files', 1, False),
+                                                                  ('t_auc', None, True), ('t_s', 5, True)]
+    assert status == 1 and re.search(r'^ +a_memory +7 MB +', capsys.readouterr().out, re.M)
+
+
+def test_what_stood_there_is_kept_beside_the_json(tmp_path):
+    "Date, machine, card and versions; what was checked; the table."
+    runner.main([line('a', 3)], ['--json', str(tmp_path/'found.json')], card='some card')
+    first, *rest = (tmp_path/'found.txt').read_text(encoding='utf-8').splitlines()
+    assert re.match(r'20\d\d-\d\d-\d\d: ', first) and 'Python 3' in first and first.endswith('some card')
+    assert any('equal: x' in l for l in rest) and any('≥ 3 ×' in l for l in rest)
+
+
+def test_further_options(tmp_path):
+    options, says = argparse.ArgumentParser(add_help=False), argparse.Namespace(size=3)
+    options.add_argument('--size', type=int, default=3)
+    seen = []
+    runner.main([Line('a', '', '', 1, lambda quick: seen.append(says.size) or Outcome([1.], [1.], True, ''))], ['--size', '5'], options=options, says=says)
+    assert seen == [5]
+
+
+def test_interval_over_seeds():
+    mean, low, high = runner.mean_interval([.7, .8, .9])
+    assert mean == pytest.approx(.8) and high - mean == pytest.approx(mean - low) == pytest.approx(4.3027*.1/3**.5, rel=1e-4)
+    assert math.isnan(runner.mean_interval([.7])[1])
+
+
+def test_one_table_of_all(tmp_path, capsys):
+    import table
+    run([line('probe', 3), line('import', 5, bounds=(Bound('import_seconds', .7, 's', .5), Bound('import_mb', 3, 'MB')))], tmp_path)
+    for end in ('json', 'txt'): (tmp_path/f'found.{end}').rename(tmp_path/f'speed.{end}')
+    (tmp_path/'gpu.json').write_text(json.dumps([dict(name='x', value=None, unit='×', target=3, ok=False)]))
+    found = table.markdown(table.read(tmp_path), lambda name: dict(probe='probing') if name == 'speed' else {}).splitlines()
+    assert found[2:6] == ['| speed | probe | probing | 4 × | ≥ 3 × | yes |', '|  | import |  | 4 × | ≥ 5 × | no |',
+                          '|  | import_seconds |  | 0.7 s | ≤ 0.5 s | no |', '|  | import_mb |  | 3 MB |  |  |']
+    assert found[6] == '| gpu | x |  | failed | ≥ 3 × | no |' and found[-2].startswith('- speed: 20') and found[-1] == '- gpu: machine not told'
+    assert table.meanings('speed')['probe'] == 'linear probing, 400 images, 20 epochs, from files to test AUC'
+    assert {'decode_exponent', 'resnet50_full', 'time_50'} <= {k for name in ('scaling', 'gpu', 'quality') for k in table.meanings(name)}
+
+
 def test_speed_runs(tmp_path):
     "One of its lines from the command line, as users start it."
     r = subprocess.run([sys.executable, ROOT/'benchmarks/speed.py', '--only', 'import', '--quick', '--json', tmp_path/'speed.json'], capture_output=True, text=True)
@@ -96,6 +140,63 @@ def test_similarity_runs(tmp_path):
     found = json.loads((tmp_path/'similarity.json').read_text(encoding='utf-8'))
     assert {o['name']: (o['unit'], o['target']) for o in found} == dict(cka_resnet18=('×', 3), cka_resnet50=('×', 6), cka_peak_mb=('MB', 1500), stream_mb_growth=('MB', 20))
     assert all(o['value'] > 0 for o in found[:3]) and found[3]['value'] < 100
+
+
+def quick(script, tmp_path, *args):
+    "A benchmark at its smallest, as users start it: what stands in its JSON file."
+    command = [sys.executable, ROOT/f'benchmarks/{script}.py', '--quick', '--json', tmp_path/'found.json', *args]
+    r = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ, OMP_NUM_THREADS='1'))
+    assert r.returncode == 0, r.stdout+r.stderr
+    return {o['name']: o for o in json.loads((tmp_path/'found.json').read_text(encoding='utf-8'))}
+
+
+@pytest.mark.parametrize('power', [.5, 1, 2])
+def test_exponent_of_growth(power):
+    import scaling
+    sizes = [50, 200, 1000, 2000, 5000, 10_000, 20_000]
+    assert scaling.last_decade(sizes) == 3 and scaling.last_decade([1, 3, 10, 20, 30]) == 1 and scaling.last_decade([1, 100, 1000]) == 0 == scaling.last_decade([4, 8])
+    assert scaling.exponent(sizes, [3*n**power for n in sizes]) == pytest.approx((power, power, power))
+    slope, low, high = scaling.exponent(sizes[3:], [1.1*n**power if i % 2 else n**power for i, n in enumerate(sizes[3:])])
+    assert low < power < high and low < slope < high
+    found, said = scaling.growth('p', 'x', 'y', 's', sizes, dict(a=[3000 + n**power/1000 for n in sizes]))
+    assert scaling.SERIES.pop('p')[2]['a'][0] == sizes and 'a ' in said
+    assert (found['a_exponent'] > scaling.MOST) == (power == 2), 'what is done once does not hide how it grows'
+
+
+def test_a_process_of_its_own():
+    assert runner.in_process('runner', 'short(3.14159)') == '3.14' and runner.in_process('runner', 'os.getpid()') != os.getpid()
+    with pytest.raises(RuntimeError, match='ZeroDivisionError'): runner.in_process('runner', 'short(1/0)')
+    import scaling
+    assert scaling.apart(scaling.exponent, False)((1, 10, 100), (2, 20, 200))[0] == pytest.approx(1)
+
+
+def test_scaling_runs(tmp_path):
+    found = quick('scaling', tmp_path, '--picture', tmp_path/'scaling.png')
+    names = ('decode', 'probe', 'epoch', 'predict', 'images_mb', 'store', 'gates', 'tables', 'report', 'explorer', 'runs_mb', 'seats', 'seats_mb')
+    assert set(found) == {f'{o}_exponent' for o in names} | {'run_overhead_ms'}
+    assert all(math.isfinite(o['value']) for o in found.values()) and (tmp_path/'scaling.png').stat().st_size > 10_000
+
+
+def test_a_difference_within_noise():
+    from gpu import within
+    assert within((.02, -.01, .05)) and within((.004, .003, .005)) and not within((.02, .01, .03)) and not within((-.02, -.03, -.01))
+
+
+def test_gpu_runs_where_there_is_none(tmp_path):
+    found = quick('gpu', tmp_path, '--device', 'cpu', '--only', 'densenet121_full')
+    rest = {f'densenet121_full_{k}' for k in ('images_s', 'over_memory', 'over_loop', 'share_pct', 'peak_mb')}
+    assert found.pop('densenet121_full')['target'] == 3 and set(found) == rest and all(o['value'] > 0 and o['target'] is None for o in found.values())
+
+
+def test_better_or_as_good():
+    from quality import not_worse
+    assert not_worse([.8, .9], [.8, .9])[0] and not_worse([.81, .92, .93], [.8, .9, .91])[0] and not not_worse([.7, .71, .7], [.8, .8, .8])[0]
+
+
+def test_quality_runs(tmp_path):
+    found = quick('quality', tmp_path, '--only', 'time_50', '--picture', tmp_path/'quality.png')
+    assert list(found) == ['time_50', 'auc_ours_50', 'auc_fastai_50', 'auc_loop_50', 'time_50_over_loop']
+    assert all(0 <= found[f'auc_{o}_50']['value'] <= 1 for o in ('ours', 'fastai', 'loop')) and (tmp_path/'quality.png').stat().st_size > 5_000
 
 
 @pytest.mark.slow
