@@ -15,7 +15,6 @@ import math
 import numpy as np
 from fastcore.basics import patch
 from scipy.stats import norm, rankdata, t as student
-from statsmodels.stats.multitest import multipletests
 from ..errors import InputError
 
 # %% ../../nbs/analysis/10_metrics.ipynb #c210f66d
@@ -484,7 +483,9 @@ def holm(
     "Holm-adjusted p values."
     p = np.asarray(p, dtype=float)
     adjusted, there = np.full(p.shape, np.nan), ~np.isnan(p)
-    if there.any(): adjusted[there] = multipletests(p[there], method='holm')[1]
+    order, m = np.argsort(p[there]), there.sum()
+    steps = np.maximum.accumulate(p[there][order]*(m - np.arange(m)))
+    adjusted[np.flatnonzero(there)[order]] = np.minimum(steps, 1)
     return adjusted
 
 # %% ../../nbs/analysis/10_metrics.ipynb #4ac1e74f
