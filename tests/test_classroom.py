@@ -1,9 +1,10 @@
 "A class under Voila in a real browser: seats with seeds of their own, a full class, the teacher's board, the queue, a place that gets free."
-import re, time
+import re
 
 import pytest
 
 from browser import chromium, watched  # noqa: F401 (fixtures)
+from jobs import until
 
 pytest.importorskip('playwright.sync_api')
 
@@ -34,16 +35,9 @@ def come(chromium, server):
         return page
     yield open_link
     for page in pages: leave(page); page.context.close()
-    until(lambda: not sitting(server), 20, 'seats are still taken')
+    until(lambda: not sitting(server), otherwise='seats are still taken', every=.1)
     faults = [f for page in pages for f in page.faults]
     assert not faults, '\n'.join(faults)
-
-
-def until(holds, seconds, otherwise):
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, otherwise
-        time.sleep(.1)
 
 
 def sitting(server):
@@ -83,7 +77,7 @@ def test_seats(come, server):
     pages[0].get_by_role('heading', name=re.compile(r'seat \d+')).wait_for()
     assert seeds(pages[0]) == [numbers[0]]*2 # The address keeps what was set
     leave(pages[1])
-    until(lambda: sitting(server) == 2, 10, 'the page is closed, but its seat is still taken')
+    until(lambda: sitting(server) == 2, otherwise='the page is closed, but its seat is still taken', every=.1)
     late.reload()
     late.get_by_role('heading', name=re.compile(r'seat \d+')).wait_for()
     assert number(late) > max(numbers) # Nobody else ever had these seeds

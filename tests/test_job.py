@@ -4,6 +4,7 @@ import threading, time
 import numpy as np
 import pytest
 import torch
+from jobs import SIDE, request, until
 
 from ttl_nb.analysis import activations as activations_room
 from ttl_nb.data import pixels as pixels_room
@@ -16,7 +17,6 @@ from ttl_nb.ui import outcome as outcome_room
 from ttl_nb.ui.job import Job, ThreadPlace
 from ttl_nb.ui.outcome import perform
 
-SIDE = 32
 AT_ONCE = .3 # Seconds in which a run has to stop
 
 
@@ -41,18 +41,6 @@ def job(domain, pixels):
 
 
 def runs(): return [t for t in threading.enumerate() if t.name == "ttl_nb run"]
-
-
-def request(kind="fit", watch=False, **fields):
-    says = dict(target="phantom-pneumonia", n_train=12, image_size=SIDE, min_steps=8, epochs=1, augment="none", freezing="stage4", batch_size=6)
-    return dict(kind=kind, recipe=says | fields, watch=watch)
-
-
-def until(met, seconds=20.):
-    end = time.monotonic() + seconds
-    while not met():
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(.002)
 
 
 def reached(job, *states): until(lambda: job.state in states)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from jobs import SIDE, request, until
 
 from ttl_nb.data.phantom import phantom
 from ttl_nb.errors import InputError
@@ -13,7 +14,6 @@ from ttl_nb.ui.offer import Offer
 from ttl_nb.ui import trainer as trainer_room
 from ttl_nb.ui.trainer import Launched, Trainer, WorkerPlace, connect
 
-SIDE = 32
 LONG = dict(min_steps=2000)
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are looked at in /proc")
 
@@ -43,18 +43,6 @@ def seats(trainer):
     for job in made: job.place.connection.close()
     until(lambda: not children(trainer.pid))
     assert not [t for t in threading.enumerate() if t.name == "ttl_nb seat"]
-
-
-def request(kind="fit", watch=False, **fields):
-    says = dict(target="phantom-pneumonia", n_train=12, image_size=SIDE, min_steps=8, epochs=1, augment="none", freezing="stage4", batch_size=6)
-    return dict(kind=kind, recipe=says | fields, watch=watch)
-
-
-def until(met, seconds=20.):
-    end = time.monotonic() + seconds
-    while not met():
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(.005)
 
 
 def children(pid): return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
