@@ -39,7 +39,7 @@ def arm(**fields)->Recipe: return Recipe("bright", n_train=20, **(dict(source="s
 
 
 @pytest.mark.parametrize("plan", ["head", "stage4", "full", "gradual", "gradual:epoch", "lp_ft", "only:stage2", "freeze_embed"])
-@pytest.mark.parametrize("schedule", ["one_cycle", "cosine", "constant", "plateau"])
+@pytest.mark.parametrize("schedule", ["one_cycle", "one_cycle_lr", "cosine", "constant", "plateau"])
 def test_honest_runs_pass(plan, schedule, domain, source):
     check_run(fit(arm(freezing=plan, schedule=schedule), domain, source))
 

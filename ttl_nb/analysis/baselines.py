@@ -124,10 +124,7 @@ def joined_scores(
     balanced:bool=False, # Does every class weigh the same in the loss?
 )->np.ndarray: # (t,C) scores, larger where the class is likelier
     "Scores of a cross-validated logistic regression on a network's features and the hand-made ones, side by side."
-    at, n = np.concatenate([train, test]), len(train)
-    both = np.hstack([deep[at], found[at]])
-    probe = fit_probe(both[:n], domain.labels[train], domain.patients[train], seed=seed, balanced=balanced)
-    return probe.logits(both[n:])
+    return radiomics_scores(np.hstack([deep, found]), domain, train, test, seed, balanced)
 
 # %% ../../nbs/analysis/50_baselines.ipynb #18e968fc
 def score_draw(

@@ -9,7 +9,7 @@ __all__ = ['BEFORE', 'AFTER', 'floor_names', 'plot_similarity', 'describe_simila
            'plot_moved', 'describe_moved', 'plot_probes', 'describe_probes', 'plot_rewinding', 'describe_rewinding',
            'plot_path', 'describe_path', 'plot_filters', 'describe_filters', 'plot_maps', 'describe_maps',
            'plot_grad_cam', 'describe_grad_cam', 'plot_exciting', 'describe_exciting', 'plot_embeddings',
-           'describe_embeddings', 'plot_reuse', 'Picture', 'shown_rows', 'telling_units', 'cam_pair', 'all_pictures']
+           'describe_embeddings', 'plot_reuse', 'Picture', 'telling_units', 'cam_pair', 'all_pictures']
 
 # %% ../../nbs/analysis/35_reuse_pictures.ipynb #97a9c58b
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from . import feature_views as views
 from ..data.domain import label_names
+from ..data.subset import some_of_each
 from .activations import extract_features
 from .drawing import (GREY, INK, OKABE_ITO, dress, label_ends, line_styles, new_panels, own_axes, short,
                                      spread_labels, titled)
@@ -531,17 +532,6 @@ class Picture:
     ax:Axes # The panel
     alt:str # The same in words
 
-def shown_rows(
-    labels:np.ndarray, # (n,) int class, or (n,C) 0/1
-    n:int, # How many
-)->np.ndarray: # (≤ n,) rows
-    "Images of all classes in turn."
-    labels = np.asarray(labels)
-    of = labels.T == 1 if labels.ndim == 2 else labels == np.unique(labels)[:,None]
-    groups = [np.flatnonzero(has) for has in of]
-    turns = [g[i] for i in range(max(map(len, groups), default=0)) for g in groups if i < len(g)]
-    return np.array(list(dict.fromkeys(turns))[:n], int)
-
 def telling_units(
     before:np.ndarray, # (n,C) answers before training
     after:np.ndarray, # (n,C) answers after
@@ -595,7 +585,7 @@ def cam_pair(
     return tuple(found)
 
 def _cam_picture(r, n:int=6)->Picture:
-    h, rows, stage = r.heldout, shown_rows(r.heldout.labels, n), views.cam_stage(r.after, r.heldout.images[0])
+    h, rows, stage = r.heldout, some_of_each(r.heldout.labels, n), views.cam_stage(r.after, r.heldout.images[0])
     target = len(h.classes) - 1 if len(h.classes) == 2 and np.ndim(h.labels) == 1 else 0
     cams, name = cam_pair(r, rows, target, stage), h.classes[target]
     ax = plot_grad_cam(h.images[rows], *cams, label_names(np.asarray(h.labels)[rows], h.classes), target=name, stage=stage)
@@ -610,7 +600,7 @@ def _unit_pictures(r, stage:str="stage4", k:int=8)->list:
 
 def _view_pictures(r)->list:
     h, first = r.heldout, views.first_filters(r.before, r.after)
-    image = h.images[shown_rows(h.labels, 2)[-1]]
+    image = h.images[some_of_each(h.labels, 2)[-1]]
     maps, flat = views.activation_maps(r.before, r.after, image), views.embeddings(r.before, r.after, h.images)
     found = [_picture("filters", plot_filters(first), describe_filters(first))]
     if maps: found.append(_picture("maps", plot_maps(maps, image), describe_maps(maps)))

@@ -20,7 +20,7 @@ from scipy.stats import chi2, norm, t as student
 from ..analysis.metrics import Contrast, _first, _half_width, auc_influence, contrast, holm
 from ..errors import InputError, check_choice
 from .report import _about, count, interval, number
-from .results import HANDMADE, JOINED, NO_NETWORK, THUMBNAIL, Arm, _needs, _too_few, compare_arms
+from .results import HANDMADE, JOINED, NO_NETWORK, THUMBNAIL, Arm, needed_to_resolve, too_few_readers, compare_arms
 
 # %% ../../nbs/study/60_claims.ipynb #190f823f
 ALPHA = .05 # What a verdict may err by
@@ -75,7 +75,7 @@ def _holm_alpha(p, at:int, alpha:float=ALPHA)->float:
 
 def _needed(c:Contrast, kind:str, margin:float, alpha:float, n_patients:int)->dict:
     "Seeds or patients at which the lead would be resolved, as things stand."
-    needs = _needs(lead(c, kind, margin, alpha), n_patients)
+    needs = needed_to_resolve(lead(c, kind, margin, alpha), n_patients)
     readers = needs["readers_needed"]
     per_reader = max(1, round(c.n_seeds/c.n_readers)) if c.reader == "checkpoint" else 1
     return dict(seeds_needed=readers*per_reader if readers else None, patients_needed=needs["patients_needed"] or None)
@@ -87,7 +87,7 @@ def _needed_for_all(c:Contrast, kind:str, margin:float, p, at:int, n_patients:in
 
 def _decided(d:Contrast, p_holm:float, alpha:float=ALPHA)->str:
     "The verdict of a lead."
-    if d.low != d.low or _too_few(d) or not p_holm < alpha: return OPEN
+    if d.low != d.low or too_few_readers(d) or not p_holm < alpha: return OPEN
     return SUPPORTED if d.low > 0 else CONTRADICTED if d.high < 0 else OPEN
 
 # %% ../../nbs/study/60_claims.ipynb #f442c471
@@ -127,14 +127,14 @@ def judge(
     p_holm = float(holm(p)[at])
     verdict = _decided(d, p_holm)
     needed = _needed_for_all(c, kind, margin, p, at, n_patients) if verdict == OPEN else dict(seeds_needed=None, patients_needed=None)
-    if verdict == OPEN and _too_few(d): needed |= dict(seeds_needed=max(needed["seeds_needed"] or 0, 3*round(c.n_seeds/c.n_readers)))
+    if verdict == OPEN and too_few_readers(d): needed |= dict(seeds_needed=max(needed["seeds_needed"] or 0, 3*round(c.n_seeds/c.n_readers)))
     low, high = c.interval(d.level)
     found = Verdict(claim, verdict, c.estimate, low, high, p_holm, c.n_seeds, **needed, sentence="")
     return _worded(found, f"{_measured_words(c.estimate, low, high, primary, c.one_checkpoint)}; {_rule(kind, margin)}", c)
 
 def _worded(v:Verdict, what:str, c:Contrast)->Verdict:
     "The verdict with its sentence."
-    few = "Two pretrainings can agree by chance. " if _too_few(c) and v.verdict == OPEN else ""
+    few = "Two pretrainings can agree by chance. " if too_few_readers(c) and v.verdict == OPEN else ""
     return replace(v, sentence=" ".join(f"{v.verdict.capitalize()}: {what}. {few}{needs_sentence(v, c.reader)}".split()))
 
 # %% ../../nbs/study/60_claims.ipynb #c5584803
@@ -187,7 +187,7 @@ def judge_spread(
     worst = max(pairs, key=lambda k: abs(pairs[k].estimate))
     estimate = sd - abs(pairs[worst].estimate)
     low, high = _spread_limits(sd, pairs.values(), n)
-    resolved = not any(map(_too_few, pairs.values()))
+    resolved = not any(map(too_few_readers, pairs.values()))
     verdict = SUPPORTED if resolved and low > 0 else CONTRADICTED if resolved and high < 0 else OPEN
     found = Verdict(claim, verdict, estimate, low, high, math.nan, n, _spread_seeds(sd, pairs.values(), n) if verdict == OPEN else None, None, "")
     c = pairs[worst]

@@ -7,8 +7,8 @@ Docs: https://ttl-nb.github.io/ttl_nb/study/replicate.html.md"""
 # %% auto #0
 __all__ = ['PROTOCOLS', 'QUICK', 'QUICK_SOURCES', 'PUBLISHED_CHOICES', 'PUBLISHED_NETWORK', 'PUBLISHED_FOR', 'protocols_named',
            'Scale', 'arms_wanted', 'studies_wanted', 'folder_name', 'make_study', 'read_arms', 'Answer', 'measured_for',
-           'answer', 'picked_roles', 'replicate', 'curve_points', 'published_points', 'plot_claim', 'describe_claim',
-           'needed_words', 'answers_text', 'picture_name', 'write_answers']
+           'answer', 'picked_roles', 'heed_gates', 'replicate', 'curve_points', 'published_points', 'plot_claim',
+           'describe_claim', 'needed_words', 'answers_text', 'picture_name', 'write_answers']
 
 # %% ../../nbs/study/70_replicate.ipynb #40f5d7c1
 import json, re
@@ -20,11 +20,11 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ..analysis.drawing import dress, label_ends, line_styles, new_panels
-from ..analysis.source_choice import _SIGN, rank_sources
+from ..analysis.source_choice import rank_sources
 from ..data.pixels import load_pixels
 from ..errors import InputError, check_choice, check_number
 from .claims import OPEN, PRIMARY, Measured, Protocol, Verdict, Wanted
-from .gates import GateFailed
+from .gates import GateFailed, stop
 from .material import Material
 from .protocols.anatomy_not_size import ANATOMY_NOT_SIZE
 from .protocols.changing import CHANGING
@@ -40,6 +40,7 @@ from .published import PUBLISHED, finding_of
 from .report import interval, number
 from .results import JOINED, NO_NETWORK, Arm, Results, arm_name
 from .study import Study
+from .study_gates import sources_matched
 
 # %% ../../nbs/study/70_replicate.ipynb #f62435ed
 PROTOCOLS = {p.name: p for p in (ONE_CYCLE, GRADUAL, CHANGING, REUSE, OTHER_BODY_PART, SAME_BODY_PART, ANATOMY_NOT_SIZE, VARIANCE, SCORES, HANDCRAFTED)}
@@ -175,13 +176,19 @@ def picked_roles(
     ranking = rank_sources(material.target, {r: sources[r][1] for r in roles}, scale.primary, scale.seeds_at(scale.primary), material.image_size,
                            source_domains={r: material.part(r)[1] for r in roles} if scale.thorough else None,
                            pixels=load_pixels(material.target, material.image_size))
-    found = {}
-    for score,part in ranking.scores[ranking.scores["source"] != "none"].groupby("score", sort=False):
-        wide = part.pivot(index="seed", columns="source", values="value").sort_index()*_SIGN[score]
-        found[score] = wide.idxmax(axis=1).tolist()
-    return found
+    return {score: ranking.by_seed(score).drop(columns="none", errors="ignore").idxmax(axis=1).tolist() for score in ranking.scores["score"].unique()}
 
 # %% ../../nbs/study/70_replicate.ipynb #68e235ba
+def heed_gates(
+    results:Results, # A finished study
+    sources:Mapping[str,tuple], # Role -> name and pretrainings
+    arms:Sequence[Wanted], # Its arms
+):
+    "Raise `GateFailed` with the first gate that holds verdicts back."
+    sizes = sources_matched(dict(sources[w.role] for w in arms if w.role and ":" not in w.role))
+    stop([*(g for g in results.gates if g["name"] != sizes.name), sizes], "verdict")
+
+# %% ../../nbs/study/70_replicate.ipynb #ce21ce7e
 def replicate(
     protocols:Sequence[Protocol], # What to replicate
     material:Material, # On what
@@ -199,7 +206,9 @@ def replicate(
     wanted = studies_wanted(protocols, scale)
     studies = {fields: make_study(material, sources, fields, own, scale, folder) for fields,own in wanted.items()}
     for fields,own in wanted.items():
-        try: results = studies[fields].run(engine, workers, tell(folder_name(fields)), command)
+        try:
+            results = studies[fields].run(engine, workers, tell(folder_name(fields)), command)
+            heed_gates(results, sources, own)
         except GateFailed as e: raise GateFailed(f"study '{folder_name(fields)}': {e}") from e
         arms |= read_arms(results, sources, own); patients = results.n_patients
     ranked = list(dict.fromkeys(w.role for p in protocols if p.ranks for w in p.arms.values()))

@@ -18,7 +18,7 @@ from scipy.optimize import brentq
 from ..analysis.metrics import Contrast, contrast
 from ..errors import InputError, check_choice
 from ..models.stages import INITS
-from .results import Arm, Results, _too_few, arm_name, compare_arms
+from .results import Arm, Results, too_few_readers, arm_name, compare_arms
 
 # %% ../../nbs/study/37_reuse_share.ipynb #9a6accda
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def share_of(
     arms = _common(pretrained, control, scratch)
     if not arms[0].seeds: raise InputError("the three arms have no seed in common: let the study finish")
     beyond, gain = compare_arms(*arms[:2]), compare_arms(arms[0], arms[2])
-    if not gain.low > 0 or _too_few(gain): return None, None, None, beyond, gain
+    if not gain.low > 0 or too_few_readers(gain): return None, None, None, beyond, gain
     share, excess = beyond.estimate/gain.estimate, _excess(*arms, level)
     return share, _limit(excess, share, -1), _limit(excess, share, 1), beyond, gain
 
@@ -128,7 +128,7 @@ def _why_none(self)->str:
     "Why there is no share."
     g = self.gain
     if g.low != g.low: return "one seed says nothing of how far seeds differ"
-    if _too_few(g): return "two pretrainings can agree by chance, and three are needed"
+    if too_few_readers(g): return "two pretrainings can agree by chance, and three are needed"
     if g.high < 0: return f"pretraining did harm ({g.estimate:+.3f} AUC [{g.low:+.3f}, {g.high:+.3f}])"
     needed = g.readers_needed()
     more = f"; {needed} {g.reader}s would resolve it if it stays as it is" if needed else ""

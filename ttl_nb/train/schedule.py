@@ -16,6 +16,7 @@ from .recipe import Recipe
 # %% ../../nbs/train/62_schedule.ipynb #8e217add
 _SHAPES = dict(
     one_cycle=lambda top, r: dict(lr=combined_cos(r.pct_start, top/25, top, top/1e5), mom=combined_cos(r.pct_start, .95, .85, .95)),
+    one_cycle_lr=lambda top, r: dict(lr=combined_cos(r.pct_start, top/25, top, top/1e5), mom=SchedNo(.9, .9)),
     cosine=lambda top, r: dict(lr=SchedCos(top, top/1e5), mom=SchedNo(.9, .9)),
     constant=lambda top, r: dict(lr=SchedNo(top, top), mom=SchedNo(.9, .9)))
 

@@ -15,5 +15,5 @@ ONE_CYCLE = Protocol(
     1, "one_cycle", "One-cycle training beats lowering the rate on a plateau.", "Romero et al. 2020, abstract",
     "+.01 to +.03 AUC, within noise up to 100 images; one run each",
     {"one-cycle": arm("same"), "plateau": arm("same", schedule="plateau"), "cosine": arm("same", schedule="cosine"),
-     "constant": arm("same", schedule="constant")},
-    beside=lambda found: [beside_words(found, "one-cycle", "cosine"), beside_words(found, "one-cycle", "constant")])
+     "constant": arm("same", schedule="constant"), "momentum .9": arm("same", schedule="one_cycle_lr")},
+    beside=lambda found: [beside_words(found, "one-cycle", b) for b in ("momentum .9", "cosine", "constant")])
