@@ -102,7 +102,7 @@ BAD = {
     'lr_ratio': [None, 0, .5, 101, 'x', float('nan')], 'epochs': [None, 0, 1.5, '10'], 'scale': [None, 'huge']}
 TRAITS = [('source', 'value', 'source', '`source` must be one of none, objects, limb, chest'), ('size', 'value', 'n', '`n_train` must be a whole number at least 10 and at most 100'),
           ('size', 'subset_seed', 'seed', '`subset_seed`'), ('size', 'init_seed', 'seed', '`init_seed`'), ('stage', 'value', 'freezing', 'full, gradual'),
-          ('stage', 'batch_norm', 'batch_norm', 'frozen, eval, live'), ('stage', 'lr_rule', 'method', 'groups, auto_rgn'), ('stage', 'regulariser', 'method', 'none, l2_sp'), ('stage', 'max_lr', 'max_lr', '`max_lr`'), ('stage', 'lr_ratio', 'lr_ratio', '`lr_ratio`'),
+          ('stage', 'batch_norm', 'batch_norm', 'frozen, eval, live'), ('stage', 'lr_rule', 'method', 'groups, auto_rgn'), ('stage', 'regulariser', 'method', 'none, l2_sp'), ('stage', 'colour', 'method', 'replicate, learned, kept'), ('stage', 'max_lr', 'max_lr', '`max_lr`'), ('stage', 'lr_ratio', 'lr_ratio', '`lr_ratio`'),
           ('stage', 'epochs', 'epochs', '`epochs`'), ('source', 'scale', 'scale', 'normal, projector')]
 
 
@@ -130,7 +130,7 @@ def test_values_of_a_link_are_checked(kind, trait, bad, says, draw):
 def test_a_browser_sets_values_alone(kind, draw):
     "Not cards, plans, pictures, script or style."
     w = make(kind, draw)
-    guarded = {k: getattr(w, k) for k in ('_esm', '_css', *[k for k in w.keys if re.match('_(cards|sizes|classes|labels|rows|pictures|drawn|stages|plans|rates|norms|rules|holds)$', k)])}
+    guarded = {k: getattr(w, k) for k in ('_esm', '_css', *[k for k in w.keys if re.match('_(cards|sizes|classes|labels|rows|pictures|drawn|stages|plans|rates|norms|rules|holds|colours)$', k)])}
     assert len(guarded) > 2
     w.set_state({k: 'alert(1)' for k in guarded})
     assert all(getattr(w, k) == v for k, v in guarded.items())
@@ -305,7 +305,10 @@ def test_stages_by_mouse_and_keys(page, tmp_path):
     assert said('Stage 4').startswith('≤ lr\n') and 'Lee 2023' in page.locator('.ttl-pick-choices').inner_text() and 'Li 2018' in page.locator('.ttl-pick-choices').inner_text()
     w.max_lr = 3e-3; w.lr_rule = 'groups'; seen.sync(); assert rates.input_value() == 'groups' and said('Stage 4').startswith('3e-3\n')
     w.lr_rule = 'auto_rgn'; seen.sync(); assert said('Stage 4').startswith('≤ 3e-3\n')
-    w.disabled = True; seen.sync(); assert rates.is_disabled() and holds.is_disabled()
+    colours = page.get_by_role('combobox', name='From grey to colour')
+    assert colours.is_disabled() and 'one grey channel' in page.locator('.ttl-pick-choices').inner_text()
+    w.reads_colour = True; seen.sync(); colours.select_option('learned'); seen.sync(); assert w.colour == 'learned' and 'Morra 2020' in page.locator('.ttl-pick-choices').inner_text()
+    w.disabled = True; seen.sync(); assert rates.is_disabled() and holds.is_disabled() and colours.is_disabled()
 
 
 @pytest.mark.parametrize('plan', PLANS)

@@ -6,10 +6,10 @@ Docs: https://ttl-nb.github.io/ttl_nb/cli.html.md"""
 
 # %% auto #0
 __all__ = ['console', 'app', 'ImageDir', 'Label', 'Patient', 'SplitColumn', 'ImageSize', 'Backbone', 'Schedule', 'Optimiser',
-           'LrRule', 'Regulariser', 'ClassWeights', 'Mixup', 'Workers', 'Epochs', 'SkipUnreadable', 'BodyPart',
-           'NoFlip', 'Sources', 'Input', 'parse_sources', 'pretrain', 'results_table', 'study', 'verdicts_table',
-           'replicate', 'demo', 'report', 'lr_find', 'reuse', 'rank', 'playground', 'doctor', 'findings_table',
-           'measured_table', 'check', 'dicom', 'steps_table']
+           'LrRule', 'Regulariser', 'Colour', 'ClassWeights', 'Mixup', 'Workers', 'Epochs', 'SkipUnreadable',
+           'BodyPart', 'NoFlip', 'Sources', 'Input', 'parse_sources', 'pretrain', 'results_table', 'study',
+           'verdicts_table', 'replicate', 'demo', 'report', 'lr_find', 'reuse', 'rank', 'playground', 'doctor',
+           'findings_table', 'measured_table', 'check', 'dicom', 'steps_table']
 
 # %% ../nbs/60_cli.ipynb #9e9773e9
 import errno, json, os, signal, sys, time, warnings
@@ -65,10 +65,11 @@ Patient = Annotated[str, typer.Option(help="Column with the patient; `none`: eac
 SplitColumn = Annotated[str, typer.Option("--split", help="Column with train / test; without it a patient-grouped test set or 5 folds are made.")]
 ImageSize = Annotated[int, typer.Option(help="Pixels a side.")]
 Backbone = Annotated[str, typer.Option(help="resnet10, resnet18, resnet50, densenet121, squeezenet1_1, mobilenet_v3_small, or timm/NAME.")]
-Schedule = Annotated[str, typer.Option(help="one_cycle, cosine, constant or plateau.")]
+Schedule = Annotated[str, typer.Option(help="one_cycle, one_cycle_lr (momentum stays), cosine, constant or plateau.")]
 Optimiser = Annotated[Optional[str], typer.Option(help="adam, adamw or sgd; adam if left out (sgd for freeze_embed).")]
 LrRule = Annotated[str, typer.Option(help="How stages get their rates: groups (by --lr-ratio where there is one), or auto_rgn (measured for each tensor before every epoch).")]
 Regulariser = Annotated[str, typer.Option(help="none, or l2_sp: weights are pulled back to the source's, the head's to zero.")]
+Colour = Annotated[str, typer.Option(help="Before a network that reads three channels: replicate (grey in each), learned (a small module colours it, and learns with the head under every plan), or kept (colours that the source has learned).")]
 ClassWeights = Annotated[str, typer.Option(help="none, or balanced: every class weighs the same in the loss.")]
 Mixup = Annotated[float, typer.Option(help="α of mixup; 0: none.")]
 Workers = Annotated[Optional[int], typer.Option(help="Processes; one a core if left out.")]
@@ -76,7 +77,7 @@ Epochs = Annotated[Optional[int], typer.Option(help="Exactly so many epochs, ins
 SkipUnreadable = Annotated[bool, typer.Option("--skip-unreadable", help="List images that cannot be read, and go on without them.")]
 BodyPart = Annotated[str, typer.Option(help="What the images show, for the report.")]
 NoFlip = Annotated[bool, typer.Option("--no-flip", help="Never mirror images in training: where left and right matter.")]
-Sources = Annotated[list[str], typer.Option("--source", help="`NAME=FILES` (a pattern: several pretrainings of one source; .safetensors, or .pt of the network that --backbone names), `NAME=torchvision`, `NAME=timm:WEIGHTS`, `NAME=xrv:WEIGHTS`, phantom-natural, phantom-limb or phantom-chest (they come with the package, at 96 pixels), or `none`.")]
+Sources = Annotated[list[str], typer.Option("--source", help="`NAME=FILES` (a pattern: several pretrainings of one source; .safetensors, or .pt of the network that --backbone names), `NAME=torchvision`, `NAME=timm:WEIGHTS`, `NAME=xrv:WEIGHTS`, phantom-natural, phantom-limb or phantom-chest (they come with the package, at 96 pixels), `A+B` for several of these at once (plan head), or `none`.")]
 Input = Annotated[Optional[str], typer.Option(help="How weights from elsewhere read pixels: grey, imagenet or xrv.")]
 
 # %% ../nbs/60_cli.ipynb #ac577203
@@ -108,14 +109,14 @@ def _say_domain(domain):
 
 # %% ../nbs/60_cli.ipynb #9425853a
 def parse_sources(
-    texts:list[str], # Each `name=files` or `none`
-)->dict: # Name -> list of files, or `None` for `none`
+    texts:list[str], # Each `name=files`, `none`, or `a+b` for a and b at once
+)->dict: # Name -> list of files, or `None` for `none` and several at once
     "Read the `--source` options."
     found = {}
     for text in texts:
         name, _, pattern = text.partition("=")
         if name in found: raise InputError(f"`--source` names '{name}' twice")
-        if text == "none": found["none"] = None; continue
+        if text == "none" or not _ and "+" in text: found[text] = None; continue
         if text.startswith("phantom-"): found[text] = _ready_files(text); continue
         if not name or not pattern or name == "none":
             raise InputError(f"`--source` must be NAME=FILES, a ready source such as phantom-chest, or none, got '{text}'")
@@ -123,6 +124,9 @@ def parse_sources(
         files = sorted(glob(os.path.expanduser(pattern)))
         if not files: raise InputError(f"source '{name}': no file is called '{pattern}'; `ttl-nb pretrain TABLE --out {name}.safetensors` makes one")
         found[name] = files
+    for several in (n for n,files in found.items() if files is None and n != "none"):
+        if missing := [n for n in several.split("+") if found.get(n) is None]:
+            raise InputError(f"`--source {several}` is several sources at once, but '{missing[0]}' is not one of the others: give it a `--source` of its own, too")
     return found
 
 def _ready_files(name:str)->list[str]:
@@ -140,6 +144,11 @@ def _open_one(text:str, backbone:str, input:str|None):
 def _open_sources(files:dict, backbone:str, input:str|None)->dict:
     "Source name -> checkpoints, from what `parse_sources` found."
     return {name: None if found is None else [_open_one(f, backbone, input) for f in found] for name,found in files.items()}
+
+def _one_source(text:str, backbone:str, input:str|None)->tuple[str,dict]:
+    "Name of the only source, and sources to fit from, none for `none`."
+    (name, found), = parse_sources([text]).items()
+    return name, _open_sources({name: found}, backbone, input) if found else {}
 
 # %% ../nbs/60_cli.ipynb #35583595
 @contextmanager
@@ -265,11 +274,12 @@ def study(
     balance:Annotated[str, typer.Option(help="Training sets `balanced` by class, or as the pool (`prevalence`).")]="balanced",
     batch_norm:Annotated[str, typer.Option(help="BatchNorm in frozen stages: frozen, eval or live.")]="frozen",
     init:Annotated[list[str], typer.Option(help="What arms start from: pretrained, mean_var, mean_var_channel, permuted, prefix:STAGE with every source; scratch, gabor without; repeat for several.")]=["pretrained", "scratch"],
+    combine:Annotated[list[str], typer.Option(help="How several sources at once (--source A+B) come under one head: stack (features side by side), average (of their own heads) or fit (the same, weighed by how they do on the training images); repeat for several; stack if left out.")]=[],
     baseline:Annotated[list[str], typer.Option(help="A line beside the thumbnail's, which is always there: radiomics (79 hand-made features), joined (those with each source's own features); repeat for both.")]=[],
     schedule:Schedule="one_cycle", optimiser:Optimiser=None,
     max_lr:Annotated[Optional[str], typer.Option(help="Largest learning rate of the head, or `find`; 0.001 if left out, 0.01 for sgd.")]=None,
     lr_ratio:Annotated[float, typer.Option(help="Learning rate of a group of stages over that of the group below it.")]=3.,
-    lr_rule:LrRule="groups", regulariser:Regulariser="none",
+    lr_rule:LrRule="groups", regulariser:Regulariser="none", colour:Colour="replicate",
     class_weights:ClassWeights="none", mixup:Mixup=0.,
     tta:Annotated[int, typer.Option(help="Views of a test image whose logits are averaged.")]=1,
     no_flip:NoFlip=False,
@@ -287,10 +297,10 @@ def study(
     files = parse_sources(source)
     rate = max_lr if max_lr in (None, "find") else _number("--max-lr", max_lr)
     fields = dict(image_size=image_size, backbone=backbone, balance=balance, batch_norm=batch_norm, schedule=schedule, optimiser=optimiser,
-                  max_lr=rate, lr_ratio=lr_ratio, lr_rule=lr_rule, regulariser=regulariser, class_weights=class_weights, mixup=mixup, tta=tta, flip=not no_flip)
+                  max_lr=rate, lr_ratio=lr_ratio, lr_rule=lr_rule, regulariser=regulariser, colour=colour, class_weights=class_weights, mixup=mixup, tta=tta, flip=not no_flip)
     domain = _read_domain(target, image_dir, label, patient, split, image_size, skip_unreadable, body_part)
     sources = _open_sources(files, backbone, input)
-    found = Study(domain, sources, n_train, freezing, seeds, init, mixed_backbones, folder, baseline, other_people, **fields, **_budget(epochs))
+    found = Study(domain, sources, n_train, freezing, seeds, init, mixed_backbones, folder, baseline, other_people, combine, **fields, **_budget(epochs))
     for sentence in found.left_out: console.print(f"left out: {_escape(sentence)}")
     console.print(f"{len(found)} runs into {_escape(folder)}")
     with _bar("runs") as tell: results = found.run(engine, workers, tell, _command_line())
@@ -350,6 +360,7 @@ def replicate(
     image_size:Annotated[Optional[int], typer.Option(help="Pixels a side; if left out 64 (phantoms 96), with --quick 48.")]=None,
     backbone:Backbone="resnet10",
     quick:Annotated[bool, typer.Option("--quick", help="Few seeds, small sizes and images: ends within 20 minutes on 2 cores and leaves most claims open.")]=False,
+    thorough:Annotated[Optional[bool], typer.Option("--thorough/--no-thorough", help="With the arms that only stand beside a verdict and cost much: sources at their own sizes, transfer of the first k stages; if left out: not with --quick.")]=None,
     published:Annotated[bool, typer.Option("--published", help="With the paper's choices (densenet121, BatchNorm that learns while frozen, four test-time views): claims 1, 2 and 4.")]=False,
     folder:Annotated[Path, typer.Option(help="Where everything goes; what is there is not run again.")]=Path("replication"),
     json_file:Annotated[Optional[Path], typer.Option("--json", help="Also write a row a claim as JSON.")]=None,
@@ -365,7 +376,8 @@ def replicate(
     protocols, scale = protocols_named(claims), QUICK if quick else Scale()
     if published and (not_so := [p.name for p in protocols if p.name not in PUBLISHED_FOR]):
         raise InputError(f"`--published` goes with {', '.join(PUBLISHED_FOR)}, whose methods the paper's code shows; leave out {', '.join(not_so)}")
-    scale = replace(scale, n_train=tuple(sorted(n_train)) or scale.n_train, seeds=seeds or scale.seeds, fields={**scale.fields, **(PUBLISHED_CHOICES if published else {})})
+    scale = replace(scale, n_train=tuple(sorted(n_train)) or scale.n_train, seeds=seeds or scale.seeds,
+                    thorough=scale.thorough if thorough is None else thorough, fields={**scale.fields, **(PUBLISHED_CHOICES if published else {})})
     more = dict(QUICK_SOURCES if quick else {}, most=max_images, halves=_halves(halves), backbone=PUBLISHED_NETWORK if published else backbone)
     if pretrainings is not None: more |= dict(pretrainings=pretrainings)
     material = _material(data, target, dict(generic=generic, other=other, same=same), quick, image_size, more)
@@ -452,7 +464,7 @@ def lr_find(
     target:Annotated[Path, typer.Option(help="Table of the target's images.")],
     source:Annotated[str, typer.Option(help="`NAME=FILES` or `none`.")]="none",
     n_train:Annotated[int, typer.Option(help="Training images.")]=50,
-    freezing:Annotated[str, typer.Option(help="Freezing plan.")]="gradual", lr_rule:LrRule="groups", regulariser:Regulariser="none",
+    freezing:Annotated[str, typer.Option(help="Freezing plan.")]="gradual", lr_rule:LrRule="groups", regulariser:Regulariser="none", colour:Colour="replicate",
     seeds:Annotated[int, typer.Option(help="Range tests, each on other images and weights: how far do they agree?")]=3,
     image_dir:ImageDir=None, label:Label=["label"], patient:Patient="patient_id", split:SplitColumn="split",
     image_size:ImageSize=64, backbone:Backbone="resnet10", input:Input=None,
@@ -467,12 +479,10 @@ def lr_find(
     from ttl_nb.train.fit import lr_curve
     from ttl_nb.train.recipe import Recipe
     check_number("--seeds", seeds, 1, 1000, whole=True)
-    files = parse_sources([source])
-    (name, found), = files.items()
-    sources = _open_sources(files, backbone, input) if found else {}
+    name, sources = _one_source(source, backbone, input)
     domain = _read_domain(target, image_dir, label, patient, split, image_size, skip_unreadable)
     pixels, curves = load_pixels(domain, image_size), []
-    recipe = dict(target=domain.name, source=name, n_train=n_train, freezing=freezing, lr_rule=lr_rule, regulariser=regulariser,
+    recipe = dict(target=domain.name, source=name, n_train=n_train, freezing=freezing, lr_rule=lr_rule, regulariser=regulariser, colour=colour,
                   image_size=image_size, backbone=backbone)
     with _bar("range tests") as tell:
         for seed in range(seeds):
@@ -502,7 +512,7 @@ def reuse(
     target:Annotated[Path, typer.Option(help="Table of the target's images, or a phantom domain such as phantom-hernia.")],
     source:Annotated[str, typer.Option(help="`NAME=FILES`, a ready source such as phantom-chest, or `none`.")],
     n_train:Annotated[int, typer.Option(help="Training images.")]=50,
-    freezing:Annotated[str, typer.Option(help="Freezing plan.")]="full", lr_rule:LrRule="groups", regulariser:Regulariser="none",
+    freezing:Annotated[str, typer.Option(help="Freezing plan.")]="full", lr_rule:LrRule="groups", regulariser:Regulariser="none", colour:Colour="replicate",
     seed:Annotated[int, typer.Option(help="Draws images, head and order; the next one draws those of the floor.")]=0,
     heldout:Annotated[int, typer.Option(help="Test images at most that features are compared on.")]=512,
     image_dir:ImageDir=None, label:Label=["label"], patient:Patient="patient_id", split:SplitColumn="split",
@@ -521,13 +531,11 @@ def reuse(
     from ttl_nb.train.recipe import Recipe
     from ttl_nb.ui.outcome import explored
     from ttl_nb.ui.reuse_explorer import write_explorer
-    files = parse_sources([source])
-    (name, found), = files.items()
-    sources = _open_sources(files, backbone, input) if found else {}
+    name, sources = _one_source(source, backbone, input)
     domain = _read_domain(target, image_dir, label, patient, split, image_size, skip_unreadable)
     pixels = load_pixels(domain, image_size)
-    network = sources[name][0].backbone if found else backbone
-    recipe = dict(target=domain.name, source=name, n_train=n_train, freezing=freezing, lr_rule=lr_rule, regulariser=regulariser,
+    network = sources[name][0].backbone if sources else backbone
+    recipe = dict(target=domain.name, source=name, n_train=n_train, freezing=freezing, lr_rule=lr_rule, regulariser=regulariser, colour=colour,
                   image_size=image_size, backbone=network, **_budget(epochs))
     with _bar("runs") as tell:
         runs = []
@@ -570,7 +578,9 @@ def rank(
     """
     from ttl_nb.analysis.source_choice import rank_sources
     from ttl_nb.study.results import Results
-    sources = {k: v for k,v in _open_sources(parse_sources(source), backbone, input).items() if v}
+    files = parse_sources(source)
+    if several := [n for n,found in files.items() if found is None and n != "none"]: raise InputError(f"`--source {several[0]}`: scores rank sources one by one; leave several at once out")
+    sources = {k: v for k,v in _open_sources(files, backbone, input).items() if v}
     domain = _read_domain(target, image_dir, label, patient, split, image_size, skip_unreadable)
     measured = Results(study_folder).source_aucs(n_train, freezing) if study_folder else None
     with _bar("networks") as tell:
@@ -623,7 +633,7 @@ def playground(
     from ttl_nb.ui.playground import open_offer
     from ttl_nb.ui.server import serve
     files = parse_sources(source)
-    if "none" in files: raise InputError("`--source none` is always offered: leave it out")
+    if always := [n for n,found in files.items() if found is None]: raise InputError(f"`--source {always[0]}`: none, and all sources at once, are always offered: leave it out")
     offer = open_offer(_own_target(target, image_dir, label, patient, split, body_part, 96, skip_unreadable), files)
     console.print("loading torch and fastai once, for all …")
     signal.signal(signal.SIGTERM, signal.default_int_handler) # A killed server takes its processes along

@@ -28,6 +28,7 @@ from ..data.domain import Domain
 from ..data.subset import draw_subset
 from ..errors import InputError, check_number, some
 from ..models.backbone import StagedNet, create_backbone
+from ..models.colour import strength
 from ..models.initial import draw_all, reestimate_statistics
 from ..models.moved import check_pair, distances
 from ..models.stages import STAGES, check_image_size
@@ -121,7 +122,7 @@ def random_floor(
     seed:int=0, # Draws the weights
 )->StagedNet: # The same network with random weights
     "A network that knows nothing: random weights, BatchNorm statistics estimated on the (unlabelled) images."
-    return _measured(draw_all(create_backbone(net.name, net.n_classes, net.input), seed).to(_device(net)), images)
+    return _measured(draw_all(create_backbone(net.name, net.n_classes, net.input, colour=net.colour), seed).to(_device(net)), images)
 
 # %% ../../nbs/analysis/30_reuse.ipynb #26937f96
 _NEXT = dict(zip(STAGES[:-1], [*STAGES[1:-1], "pool"]))
@@ -386,11 +387,18 @@ def _said_of_costs(t:pd.DataFrame, auc:Interval)->str:
     return (f"{start}; putting {top['stage']} back to its start costs most, {top['cost']:.3f} [{top['cost_low']:.3f}, {top['cost_high']:.3f}]" +
             (f", while no cost of {_listed(free)} is resolved" if free else "") + said)
 
+def _said_of_colour(before:StagedNet, after:StagedNet)->str:
+    "What was done to grey before the first stage, where that was learned."
+    if after.colour != "learned": return ""
+    was, now = (strength(net.normalise.colour) for net in (before, after))
+    return (f"Before the stem a module learned to colour an even grey by {now:.2g} of its range ({was:.2g} at the start), so that the outputs of stages "
+            "whose weights stood still may differ too; putting a stage back leaves the colours as they are. ")
+
 def _summary(self)->str:
     "What the numbers show, and what they don't."
     t = self.stages
     first = f"{_said_of_weights(t)}; {_said_of_features(t)}."
-    return (f"{first[0].upper()}{first[1:]} {_said_of_costs(t, self.auc)}. This is one run on {self.n} images of {self.heldout.n_patients} patients: "
+    return (f"{first[0].upper()}{first[1:]} {_said_of_colour(self.before, self.after)}{_said_of_costs(t, self.auc)}. This is one run on {self.n} images of {self.heldout.n_patients} patients: "
             "it shows what was kept, not what transfer gained, which only runs without it can tell (`reuse_share` of a study).")
 
 Reuse.summary = _summary

@@ -25,7 +25,8 @@ from ..data.pixels import load_pixels
 from ..data.subset import draw_subset
 from ..errors import InputError, check_number, some
 from ..models.backbone import StagedNet, create_backbone
-from ..models.checkpoint import Checkpoint, load_checkpoint
+from ..models.checkpoint import Checkpoint, sources_by_name
+from ..models.colour import colour_of
 from ..models.initial import draw_all, load_backbone, reestimate_statistics
 from ..models.stages import backbone_named
 
@@ -223,21 +224,12 @@ SCORES = dict(logme="LogME", h_score="H-score", transrate="TransRate", leep="LEE
 _SIGN = dict.fromkeys(SCORES, 1) | dict(ot_distance=-1)
 
 # %% ../../nbs/analysis/40_source_choice.ipynb #3bed5c18
-def _pretrainings(name:str, source)->list[Checkpoint]:
-    "The checkpoints of one source."
-    found = [s if isinstance(s, Checkpoint) else load_checkpoint(s) for s in (source if isinstance(source, (list, tuple)) else [source])]
-    if not found: raise InputError(f"source '{name}' has no checkpoint: give one, or a list of its pretrainings")
+def _read(sources)->dict[str,list[Checkpoint]]:
+    "Sources by name, without `none`; each must have a pretraining."
+    found = {k: v for k,v in sources_by_name(sources).items() if v is not None}
+    if empty := [k for k,v in found.items() if not v]: raise InputError(f"source '{empty[0]}' has no checkpoint: give one, or a list of its pretrainings")
+    if not found: raise InputError("`sources` is empty: give at least one source, as name -> checkpoint")
     return found
-
-def _named(sources)->dict[str,list[Checkpoint]]:
-    "Sources by name; those of a list are called after the domain that they were trained on."
-    if isinstance(sources, Mapping): named = {k: _pretrainings(k, v) for k,v in sources.items() if k != "none"}
-    else:
-        named = {}
-        for s in [sources] if isinstance(sources, (str, Checkpoint)) else sources:
-            for c in _pretrainings("", s) if s != "none" else []: named.setdefault(c.domain, []).append(c)
-    if not named: raise InputError("`sources` is empty: give at least one source, as name -> checkpoint")
-    return named
 
 def _size_of(sources:dict, image_size:int|None)->int:
     "Pixels a side that all sources were trained at."
@@ -252,7 +244,7 @@ def _size_of(sources:dict, image_size:int|None)->int:
 # %% ../../nbs/analysis/40_source_choice.ipynb #1f99fd8a
 def _network(name:str, c:Checkpoint)->StagedNet:
     "A source's network, with its own head where it has one."
-    net = create_backbone(c.backbone, max(len(c.classes), 1), c.input, draw=False)
+    net = create_backbone(c.backbone, max(len(c.classes), 1), c.input, draw=False, colour=colour_of(c.state))
     if not c.classes: return load_backbone(net, c.state, f"source '{name}'")
     net.load_state_dict(c.state)
     return net
@@ -393,12 +385,21 @@ def _agreement_of(wide:np.ndarray, truths:np.ndarray)->dict:
     return {name + end: value for name,v in found.items() for end,value in zip(("", "_low", "_high"), (v[:,0].mean(), *np.quantile(v, (.025, .975))))}
 
 # %% ../../nbs/analysis/40_source_choice.ipynb #3d1eca34
+def _by_seed(self,
+    score:str, # One of `SCORES`
+)->pd.DataFrame: # A row a seed, a column a source
+    "A score's values for each seed and source, turned so that larger is better."
+    return self.scores[self.scores["score"] == score].pivot(index="seed", columns="source", values="value").sort_index()*_SIGN[score]
+
+Ranking.by_seed = _by_seed
+
+# %% ../../nbs/analysis/40_source_choice.ipynb #df21ff5b
 def _agreement(self)->pd.DataFrame:
     names, rows = [s for s in self.sources if s in self.measured], []
     if len(names) < 2:
         raise InputError(f"`measured` has the AUC of {len(names)} of the sources {some(self.sources, 6)}: agreement needs two at least")
-    for score,part in self.scores.groupby("score", sort=False):
-        wide = part.pivot(index="seed", columns="source", values="value")*_SIGN[score]
+    for score in self.scores["score"].unique():
+        wide = self.by_seed(score)
         there = [s for s in names if s in wide]
         if len(there) < 2: continue
         truths = _truths(self.measured, there)
@@ -578,7 +579,7 @@ def rank_sources(
     progress:Callable[[int,int],None]=None, # Called with networks done and networks in all
 )->Ranking: # Scores with seed bands, table, picture and agreement
     "Score every source for a target from small training sets alone."
-    sources, domains = _named(sources), dict(source_domains or {})
+    sources, domains = _read(sources), dict(source_domains or {})
     check_number("seeds", seeds, 1, 1000, whole=True); check_number("most", most, 2, whole=True)
     _check_sources(sources, domains)
     measured, size = _check_measured(measured, list(sources)), _size_of(sources, image_size)

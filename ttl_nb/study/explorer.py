@@ -20,7 +20,7 @@ from sklearn.metrics import roc_curve
 
 from . import curves
 from .page import fill_page, write_page
-from .report import (BASELINE_WORDS, INIT_WORDS, PLAN_WORDS, arm_tables, count, data_sentences, gains, interval, limits,
+from .report import (BASELINE_WORDS, COMBINE_WORDS, INIT_WORDS, PLAN_WORDS, arm_tables, count, data_sentences, gains, interval, limits,
                                  listed, needs_words, networks_only, number, refuse, said_name, source_cautions, source_of,
                                  thumbnail_warning, title_words, unfinished_sentence, verdict_words)
 from ..analysis.metrics import auc_interval
@@ -288,6 +288,7 @@ def explorer_data(
 
 def _source_words(name:str, says:dict)->str:
     source, init = source_of(name, says["sources"])
+    if init in COMBINE_WORDS: return f"{listed(source.split('+'))}: {COMBINE_WORDS[init]}"
     s = says["sources"].get(source)
     if not s: return "random weights" + (f"; {INIT_WORDS[init]}" if init else "")
     return count(len(s["checkpoints"]), "pretraining") + (f" on {s['domain']}" if s["domain"] not in ("", None, name) else "") + (f"; {INIT_WORDS[init]}" if init else "")

@@ -6,9 +6,9 @@ Docs: https://ttl-nb.github.io/ttl_nb/study/gates.html.md"""
 
 # %% auto #0
 __all__ = ['RUN_GATES', 'Gate', 'GateFailed', 'stop', 'evaluated_is_trained', 'started_as_said', 'frozen_stood_still',
-           'scheduled_as_said', 'regularised_as_said', 'opened_as_planned', 'crops_vary', 'decided_within_n',
-           'tested_on_others', 'range_test_left_nothing', 'check_run', 'checkpoints_differ', 'scores_differ',
-           'shuffled_labels']
+           'scheduled_as_said', 'regularised_as_said', 'coloured_as_said', 'opened_as_planned', 'crops_vary',
+           'decided_within_n', 'tested_on_others', 'range_test_left_nothing', 'check_run', 'checkpoints_differ',
+           'scores_differ', 'shuffled_labels']
 
 # %% ../../nbs/study/15_gates.ipynb #ade06a04
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..data.domain import Domain
+from ..models.colour import PREFIX, colour_of
 from ..models.stages import STAGES, input_named, random_early, random_stages
 from ..train.batches import PixelDataset
 from ..train.fit import Run, fit
@@ -128,21 +129,23 @@ def _expected(recipe:Recipe, x:np.ndarray)->tuple[np.ndarray,np.ndarray]:
     "Share of the largest rate, and momentum, at shares `x` of one cycle."
     p = recipe.pct_start
     up, down = np.clip(x/p, 0, 1), np.clip((x - p)/(1 - p), 0, 1)
-    if recipe.schedule == "one_cycle":
-        return (np.where(x < p, _half_cosine(1/25, 1, up), _half_cosine(1, 1e-5, down)),
-                np.where(x < p, _half_cosine(.95, .85, up), _half_cosine(.85, .95, down)))
-    return (_half_cosine(1, 1e-5, x) if recipe.schedule == "cosine" else np.ones_like(x)), np.full_like(x, .9)
+    rate, momentum = np.ones_like(x), np.full_like(x, .9)
+    if recipe.schedule == "cosine": rate = _half_cosine(1, 1e-5, x)
+    if recipe.schedule in ("one_cycle", "one_cycle_lr"): rate = np.where(x < p, _half_cosine(1/25, 1, up), _half_cosine(1, 1e-5, down))
+    if recipe.schedule == "one_cycle": momentum = np.where(x < p, _half_cosine(.95, .85, up), _half_cosine(.85, .95, down))
+    return rate, momentum
 
 def _wrong_ratio(lr:np.ndarray, ratio:float)->list[str]:
     groups = ratio**np.arange(-2., 1)
     if np.allclose(lr/lr[:,-1:], groups, rtol=1e-3): return []
     return [f"group rates are {np.round(lr[0]/lr[0,-1], 4).tolist()} of the head's instead of {np.round(groups, 4).tolist()}"]
 
-def _wrong_shares(lr:np.ndarray, steps, shares)->list[str]:
-    "Rates (n,3) against the shares (k,6) of stages that were measured before these steps (k,)."
+def _wrong_shares(lr:np.ndarray, steps, shares, new:bool=False)->list[str]:
+    "Rates (n,3) against the shares (k,6) of stages that were measured before these steps (k,); `new`: beside the head something learns at the whole rate."
     if not len(steps) or steps[0] != 0: return ["the run began without rates that were measured"]
     groups = np.array([[max(s[STAGES.index(stage)] for stage in group) for group in GROUPS] for s in shares])
     if not np.allclose(groups.max(1), 1, rtol=1e-3): return [f"the largest share of a rate was {groups.max(1)[np.abs(groups.max(1) - 1).argmax()]:.3g} instead of 1"]
+    if new: groups[:,-1] = 1
     expected = groups[np.searchsorted(steps, np.arange(len(lr)), "right") - 1]
     wrong = np.flatnonzero(~np.isclose(lr/lr.max(1, keepdims=True), expected, rtol=2e-3, atol=1e-6).all(1))
     if not len(wrong): return []
@@ -155,7 +158,7 @@ def _wrong_rates(recipe:Recipe, lr:np.ndarray, mom:np.ndarray, steps:int, measur
     x = np.arange(len(lr))/steps*len(FreezingPlan(recipe.freezing).cycles) % 1
     rate, momentum = _expected(recipe, x)
     top = head.max()/rate.max() if recipe.max_lr == "find" else recipe.max_lr
-    found = _wrong_shares(lr, *measured) if recipe.lr_rule == "auto_rgn" else _wrong_ratio(lr, 1. if random_early(recipe.resolved_init) else recipe.lr_ratio)
+    found = _wrong_shares(lr, *measured, recipe.colour == "learned") if recipe.lr_rule == "auto_rgn" else _wrong_ratio(lr, 1. if random_early(recipe.resolved_init) else recipe.lr_ratio)
     if recipe.schedule == "plateau":
         drops = head[1:]/head[:-1]
         if not np.all(np.isclose(drops, 1) | np.isclose(drops, .1, rtol=1e-3)): found.append("the rate changed by another factor than a tenth")
@@ -190,6 +193,22 @@ def regularised_as_said(
     found = run.recording.series("penalty", "source")[1]
     text = f"L2-SP added {found[-1] or 0:.2g} to the loss in the end" if found else "no penalty"
     return Gate(name, bool(found) == says, text if bool(found) == says else f"{text}, but the recipe says {run.recipe.regulariser}")
+
+def coloured_as_said(
+    run:Run, # A finished run
+)->Gate:
+    "Were colours given and learned where the recipe says so, and only there, from grey in all channels or the source's own?"
+    name, says = "grey was coloured as said", run.recipe.colour
+    said = dict(replicate="grey in all channels", kept="the source's colours, as they came", learned="colours were learned")[says]
+    if is_converged_probe(run.recipe): return Gate(name, True, said)
+    start, end = run.initial, run.after.state_dict()
+    if any((colour_of(state) == "kept") != (says != "replicate") for state in (start, end)):
+        return Gate(name, False, f"the network had {'colours' if colour_of(end) == 'kept' else 'grey in all channels'}, but the recipe says {says}")
+    own = run.checkpoint is not None and colour_of(run.checkpoint.state) == "kept"
+    moved = [k for k in end if k.startswith(PREFIX) and not torch.equal(start[k].cpu(), end[k].cpu())]
+    grey = own or not any(start[k].any() for k in start if k.startswith(f"{PREFIX}mix."))
+    wrong = ["the colours did not start as grey in all channels"]*(not grey) + [f"the colours {'moved' if moved else 'did not learn'}"]*(bool(moved) != (says == "learned"))
+    return Gate(name, not wrong, "; ".join(wrong) or said)
 
 def opened_as_planned(
     run:Run, # A finished run
@@ -255,7 +274,7 @@ def range_test_left_nothing(
     return Gate("the range test left no trace", not moved, f"it changed {', '.join(moved)}" if moved else "all as before" if left else "no range test")
 
 # %% ../../nbs/study/15_gates.ipynb #38fa91f9
-RUN_GATES = (evaluated_is_trained, started_as_said, frozen_stood_still, scheduled_as_said, opened_as_planned, regularised_as_said,
+RUN_GATES = (evaluated_is_trained, started_as_said, frozen_stood_still, scheduled_as_said, opened_as_planned, regularised_as_said, coloured_as_said,
              crops_vary, decided_within_n, tested_on_others, range_test_left_nothing)
 
 def check_run(

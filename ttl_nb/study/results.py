@@ -6,7 +6,8 @@ Docs: https://ttl-nb.github.io/ttl_nb/study/results.html.md"""
 
 # %% auto #0
 __all__ = ['TILE', 'MOST_TILES', 'THUMBNAIL', 'HANDMADE', 'JOINED', 'NO_NETWORK', 'ROW', 'write_study', 'write_cases',
-           'write_thumbnails', 'baseline_files', 'arm_name', 'Results', 'Arm', 'comparable', 'compare_arms']
+           'write_thumbnails', 'baseline_files', 'arm_name', 'Results', 'Arm', 'comparable', 'compare_arms',
+           'too_few_readers', 'needed_to_resolve']
 
 # %% ../../nbs/study/35_results.ipynb #10196ff5
 import json, platform
@@ -98,9 +99,10 @@ def baseline_files(
 def arm_name(
     source:str, # Name of the source, or `none`
     init:str, # What became of its weights
+    combine:str="none", # How several sources at once come under one head
 )->str: # What tables call the arm
-    "A source with its initialisation, where that is not the usual one."
-    return source if init in ("pretrained", "scratch", None) else f"{source} {init}"
+    "A source with its initialisation, where that is not the usual one; several at once, with how."
+    return " ".join([source, *[init]*(init not in ("pretrained", "scratch", None)), *[combine]*(combine != "none")])
 
 class Results:
     "What a study found, read from its folder."
@@ -120,7 +122,7 @@ class Results:
         order = {v: i for i,v in enumerate(self.says["ids"])}
         table = self.store.table()
         table = table[table["recipe_id"].isin(order)].assign(
-            seed=lambda d: d["recipe_id"].map(seeds), source=lambda d: [arm_name(s, i) for s,i in zip(d["source"], d["init"])])
+            seed=lambda d: d["recipe_id"].map(seeds), source=lambda d: [arm_name(s, i, json.loads(r).get("combine", "none")) for s,i,r in zip(d["source"], d["init"], d["recipe"])])
         return table.sort_values("recipe_id", key=lambda c: c.map(order)).reset_index(drop=True)
 
     @property
@@ -242,6 +244,14 @@ def _summary(self)->pd.DataFrame:
         rows.append(row)
     return pd.DataFrame(rows)
 
+def _source_weights(self)->pd.DataFrame: # source (the arm), n_train, member, mean, min, max, each in [0,1]
+    "What each of several sources at once was given to say, where target fit chose it: mean over seeds, least and most."
+    rows = [(r.source, r.n_train, name, w) for r in self.runs.itertuples() for name,w in json.loads(r.facts).get("weights", {}).items()]
+    found = pd.DataFrame(rows, columns=["source", "n_train", "member", "weight"])
+    return found.groupby(["source", "n_train", "member"], sort=False)["weight"].agg(["mean", "min", "max"]).reset_index()
+
+Results.source_weights = _source_weights
+
 def _sd(arm:Arm)->float: return float(np.std([i.auc for i in arm.influences], ddof=1)) if len(arm.seeds) > 1 else float("nan")
 
 Results.summary = _summary
@@ -256,22 +266,29 @@ def _questions(self)->list[tuple]:
     found = [(*q, [n for n in self.says["n_train"] if (*q[2], n) in arms and (*q[3], n) in arms and comparable(arms[*q[2], n], arms[*q[3], n])]) for q in sources + freezing + handmade]
     return [q for q in found if q[-1]]
 
-def _too_few(c:Contrast)->bool: return c.reader == "checkpoint" and c.n_readers < 3
+def too_few_readers(
+    contrast:Contrast, # A difference
+)->bool: # Is it of one or two pretrainings?
+    "Do so few pretrainings stand behind a difference that they can agree by chance?"
+    return contrast.reader == "checkpoint" and contrast.n_readers < 3
 
 def _verdict(c:Contrast, p:float, a:str, b:str)->str:
     if c.low != c.low: return "open: one seed"
-    if _too_few(c): return "open: two pretrainings"
+    if too_few_readers(c): return "open: two pretrainings"
     return f"{a if c.estimate > 0 else b} better" if c.excludes_zero and p < .05 else "open"
 
 def _resolvable(a:Arm, b:Arm)->float:
     "Smallest difference that the test patients can resolve, from all seeds, which say more of it than a few checkpoints."
     return compare_arms(*(Arm(x.seeds, x.influences) for x in (a, b))).resolvable
 
-def _needs(c:Contrast, n_patients:int)->dict:
-    "Seeds (or pretrainings), or test patients, that would resolve an open difference."
-    readers = c.readers_needed()
-    if readers is not None and _too_few(c): readers = max(readers, 3)
-    patients = None if readers is not None else c.patients_needed(n_patients, n_readers=float("inf"))
+def needed_to_resolve(
+    contrast:Contrast, # A difference
+    n_patients:int, # Test patients that it was measured on
+)->dict: # `readers_needed`: seeds, or pretrainings; `patients_needed`: test patients, where no number of seeds would do
+    "What would resolve an open difference."
+    readers = contrast.readers_needed()
+    if readers is not None and too_few_readers(contrast): readers = max(readers, 3)
+    patients = None if readers is not None else contrast.patients_needed(n_patients, n_readers=float("inf"))
     return dict(readers_needed=readers, patients_needed=patients)
 
 # %% ../../nbs/study/35_results.ipynb #ac432f99
@@ -285,7 +302,7 @@ def _contrasts(self)->pd.DataFrame:
         for n,c,p in zip(sizes, found, corrected):
             rows.append(dict(kind=kind, same=same, a=a[at], b=b[at], n_train=n, difference=c.estimate, low=c.low, high=c.high, p=c.p, p_holm=p,
                              verdict=_verdict(c, p, a[at], b[at]), reader=c.reader, readers=c.n_readers, one_checkpoint=c.one_checkpoint,
-                             **_needs(c, self.n_patients), resolvable=_resolvable(self.arms[*a, n], self.arms[*b, n])))
+                             **needed_to_resolve(c, self.n_patients), resolvable=_resolvable(self.arms[*a, n], self.arms[*b, n])))
     return pd.DataFrame(rows)
 
 Results._questions, Results.contrasts = _questions, cached_property(_contrasts)

@@ -23,9 +23,9 @@ from ..data.domain import Domain
 from ..data.pixels import load_pixels
 from ..data.subset import draw_subset
 from ..errors import InputError, check_choice, check_number
-from ..models.checkpoint import Checkpoint
+from ..models.checkpoint import Checkpoint, sources_by_name
 from ..models.stages import check_init, reads_source
-from .baseline_arms import deep_features, write_baselines
+from .baseline_arms import as_it_came, deep_features, write_baselines
 from .engine import engine_named
 from .gates import Gate, GateFailed, check_run, checkpoints_differ, scores_differ, shuffled_labels, stop
 from .overlap import check_unseen
@@ -34,9 +34,9 @@ from .store import Store
 from .study_gates import (arms_share, blanks_are_no_positives, patients_apart, several_seeds, similarity_is_sound,
                                      sources_apart, sources_matched)
 from ..train.features import rows_asked
-from ..train.fit import bind, fit, pick_checkpoint, read_source, start_network
+from ..train.fit import apart, bind, fit, pick_checkpoint, start_network
 from ..train.freezing import PLANS, FreezingPlan
-from ..train.recipe import Recipe, canonical, is_converged_probe
+from ..train.recipe import COMBINES, Recipe, canonical, is_converged_probe
 
 # %% ../../nbs/study/10_study.ipynb #62a4c439
 def _check_twins(target:str, freezing, fields:dict):
@@ -52,6 +52,18 @@ def _starts(source:str, inits:list)->list:
     fit_it = [i for i in inits if reads_source(i) == with_source]
     return fit_it or ["pretrained" if with_source else "scratch"]
 
+def _arms_of(source:str, inits:list, several, combine)->list[dict]:
+    "Fields in which the arms of a source differ."
+    return [dict(init="pretrained", combine=c) for c in combine] if source in several else [dict(init=i) for i in _starts(source, inits)]
+
+def _plans_of(source:str, freezing, several)->list[str]:
+    "The freezing plans that go with a source."
+    return [f for f in freezing if f == "head" or source not in several and (source != "none" or f == "full")]
+
+def _left_out(sources, freezing, several)->list[str]:
+    why = {s: "several sources at once share one head, on features that stay as they are" if s in several else "without pretrained stages there is nothing to open or to keep" for s in sources if s == "none" or s in several}
+    return [f"source {s} has no `{f}`: {why[s]}" for s in why for f in freezing if f not in _plans_of(s, freezing, several)]
+
 def make_grid(
     target:str, # Name of the target's domain
     sources, # Names of the sources; `none` for the arm without one
@@ -61,6 +73,8 @@ def make_grid(
     init=("pretrained", "scratch"), # Initialisation arms: those that read a source go with each of them, the others with `none`
     none_input:str="grey", # Pixel contract of the arms without a source
     backbones:dict=None, # Source name -> its network, where sources bring their own; `None`: all have the study's
+    several=(), # Those of `sources` that are several of the others at once, such as `natural+chest`
+    combine=("stack",), # How each of these comes under one head
     **fields, # Further fields of every recipe
 )->tuple[list[tuple[int,Recipe]], list[str]]: # Pairs (seed, recipe), and sentences that say what was left out
     "All recipes of a study, seeds outermost."
@@ -68,13 +82,13 @@ def make_grid(
     for f in freezing: check_choice("freezing", f, PLANS)
     _check_twins(target, freezing, fields)
     for i in init: check_init(i)
-    arms = [(s, n, f, i) for s in sources for i in _starts(s, init) for n in n_train for f in freezing if s != "none" or f in ("head", "full")]
-    left_out = [f"source none has no `{f}`: without pretrained stages there is nothing to open or to keep"
-                for f in freezing if "none" in sources and f not in ("head", "full")]
-    own = {s: dict(input=none_input) if s == "none" else dict(backbone=backbones[s]) if backbones else {} for s in sources}
-    recipes = [(seed, Recipe(target=target, source=s, n_train=n, freezing=f, init=i, seed=seed, **fields | own[s]))
-               for seed in range(seeds) for s,n,f,i in arms]
-    return recipes, left_out
+    if several and "head" not in freezing: raise InputError(f"source '{several[0]}' is several at once, which go with the plan head alone: add it to `freezing`, or leave the source out")
+    arms = [(s, n, f, how) for s in sources for how in _arms_of(s, init, several, combine) for n in n_train for f in _plans_of(s, freezing, several)]
+    network = lambda s: backbones[s.split("+")[0] if s in several else s]
+    own = {s: dict(input=none_input) if s == "none" else dict(backbone=network(s)) if backbones else {} for s in sources}
+    recipes = [(seed, Recipe(target=target, source=s, n_train=n, freezing=f, seed=seed, **fields | own[s] | how))
+               for seed in range(seeds) for s,n,f,how in arms]
+    return recipes, _left_out(sources, freezing, several)
 
 # %% ../../nbs/study/10_study.ipynb #14b02126
 @dataclass(frozen=True)
@@ -96,11 +110,11 @@ def _do_run(prepared:tuple, piece:tuple)->dict|None:
     return store.add(check_run(fit(recipe, job.target, job.sources, pixels)), seed)
 
 # %% ../../nbs/study/10_study.ipynb #3f93b02a
-def _pieces(target:Domain, runs:list)->list[tuple]:
+def _pieces(target:Domain, runs:list, sources:dict=None)->list[tuple]:
     "What workers are to do: features for the probes of each checkpoint, then the runs, in each seed probes last."
     groups = {}
-    for _,r in runs:
-        if is_converged_probe(r) and r.init == "pretrained": groups.setdefault(r.checkpoint_hash, []).append(r)
+    for r in [r for _,r in runs if is_converged_probe(r) and r.init == "pretrained"]:
+        for own,_ in apart(r, pick_checkpoint(r, sources) if r.combine != "none" else None): groups.setdefault(own.checkpoint_hash, []).append(own)
     first = [(None, group[0], rows_asked(target, group)) for group in groups.values()]
     at = {seed: i for i,seed in enumerate(dict.fromkeys(seed for seed,_ in runs))}
     return first + sorted(runs, key=lambda piece: (at[piece[0]], is_converged_probe(piece[1])))
@@ -110,7 +124,7 @@ class Study:
     "Sources × training-set sizes × freezing plans × seeds on one target."
     def __init__(self,
         target:Domain, # The target
-        sources, # Source name -> `Checkpoint`, file, or list of them (its pretrainings), `none=None` for the arm without; or a list of checkpoints, files and "none"
+        sources, # Source name -> `Checkpoint`, file, or list of them (its pretrainings), `none=None` for the arm without, `"a+b": None` for a and b at once; or a list of checkpoints, files, "none" and "a+b"
         n_train=(50, 100, 200), # Training-set sizes
         freezing=("head", "full", "gradual"), # Freezing plans
         seeds:int=10, # How many seeds
@@ -119,16 +133,17 @@ class Study:
         folder:str|Path="study", # Where results are kept; a study that was interrupted goes on there
         baselines=(), # Lines beside the thumbnail's, which is always there: `radiomics` (79 hand-made features), `joined` (those with each source's features)
         other_people=(), # Sources whose patient ids mean other people than the target's, where both are merely numbered alike
+        combine=None, # How several sources at once come under one head: one or more of `COMBINES`; `None`: `stack`
         **fields, # Further fields of every recipe, such as `image_size`
     ):
         self.target, self.folder, self.fields = target, Path(folder), fields
         self.n_train, self.freezing, self.seeds = _unique("n_train", n_train), _unique("freezing", freezing), seeds
-        sources = _named(sources)
-        self.sources = {name: read_source(s) for name,s in sources.items() if name != "none"}
+        sources = sources_by_name(sources)
+        self.sources, several = {name: found for name,found in sources.items() if found is not None}, [s for s,found in sources.items() if found is None and s != "none"]
         grid, self.left_out = make_grid(target.name, _unique("sources", sources), self.n_train, self.freezing, seeds, _unique("init", init),
-                                        _none_input(self.sources), _backbones(self.sources) if mixed_backbones else None, **fields)
+                                        _none_input(self.sources), _backbones(self.sources) if mixed_backbones else None, several, _combines(combine, several), **fields)
         if taken := [s for s in self.sources if s in NO_NETWORK]: raise InputError(f"a source cannot be called '{taken[0]}': that is the baseline's name; choose another")
-        self.names = list(dict.fromkeys(arm_name(r.source, r.init) for _,r in grid))
+        self.names = list(dict.fromkeys(arm_name(r.source, r.init, r.combine) for _,r in grid))
         if not grid: raise InputError("this study has no runs: source none alone goes with the plans head and full")
         self.baselines, self.other_people = _baselines(baselines, [r for _,r in grid]), [check_choice("other_people", s, self.sources) for s in _listed(other_people)]
         self._check_sources(grid[0][1])
@@ -148,6 +163,11 @@ def _unique(parameter:str, values)->list:
 
 def _listed(values)->list: return [values] if isinstance(values, str) else list(values)
 
+def _combines(asked, several:list)->list[str]:
+    "How several sources at once come under one head."
+    if asked and not several: raise InputError("`combine` says how several sources at once come under one head, but none of the sources is several: add one, such as natural+chest")
+    return [check_choice("combine", c, COMBINES[1:]) for c in _unique("combine", asked or "stack")]
+
 def _baselines(asked, recipes:list)->list[str]:
     "The thumbnail, and what was asked for."
     asked = _listed(asked)
@@ -157,15 +177,6 @@ def _baselines(asked, recipes:list)->list[str]:
     return [b for b in BASELINES if b in (BASELINES[0], *asked)]
 
 # %% ../../nbs/study/10_study.ipynb #4b691676
-def _named(sources)->dict:
-    "Sources by name; those of a list are called after the domain that they were trained on."
-    if isinstance(sources, dict): return sources
-    found = {}
-    for s in [sources] if isinstance(sources, (str, Checkpoint)) else sources:
-        if s == "none": found["none"] = None; continue
-        for c in read_source(s): found.setdefault(c.domain, []).append(c)
-    return found
-
 def _none_input(sources:dict)->str:
     "The pixel contract of the arms without a source: that of the imported weights in the study, if there are any."
     found = {c.input: name for name,checkpoints in sources.items() for c in checkpoints if c.input != "grey"}
@@ -215,7 +226,7 @@ def _run(self,
     job, finished = _Job(self.target, self.sources, self.folder.absolute(), self.image_size), n - len(missing)
     if progress: progress(finished, n, None)
     with self._gates_kept():
-        for row in do(job, _do_run, _pieces(self.target, missing), workers=workers):
+        for row in do(job, _do_run, _pieces(self.target, missing, self.sources), workers=workers):
             if row is None: continue
             finished += 1
             if progress: progress(finished, n, row)
@@ -247,7 +258,7 @@ def _keep_gates(self, gates:list[Gate]): (self.folder/"gates.json").write_text(j
 
 def _itself(self)->list[Gate]:
     "The gate of similarity, with the first source."
-    recipe, rows = next((r for _,r in self.grid if r.source != "none"), None), self.target.splits(0)[0].test[:64]
+    recipe, rows = next((r for _,r in self.grid if r.source != "none" and r.combine == "none"), None), self.target.splits(0)[0].test[:64]
     if recipe is None or len(rows) < 4: return []
     pixels = load_pixels(self.target, self.image_size)[rows]
     return [similarity_is_sound(start_network(replace(recipe, init="pretrained"), len(self.target.classes), pick_checkpoint(recipe, self.sources), pixels), pixels)]
@@ -257,9 +268,10 @@ def _gates(self)->list[Gate]:
     store, own = Store(self.folder), {r.id for _,r in self.grid}
     table = store.table().query("recipe_id in @own")
     found = [*self.plan_gates({i: json.loads(f) for i,f in zip(table["recipe_id"], table["facts"])}), checkpoints_differ(dict(zip(table["recipe_id"], table["trained"]))),
-             scores_differ({i: store.arrays(i)["scores"] for i in table["recipe_id"]}), *self._itself()]
+             scores_differ({i: store.arrays(i)["scores"] for i,f in zip(table["recipe_id"], table["facts"]) if not _trusts_one(json.loads(f))}), *self._itself()]
     if not self.target.multi_label:
-        recipe = replace(next(r for _,r in self.grid if r.n_train == min(self.n_train)), freezing="head", head_solver="lbfgs", tta=1, checkpoint_hash="")
+        recipe = next(r for _,r in self.grid if r.n_train == min(self.n_train) and r.combine == "none")
+        recipe = replace(as_it_came(recipe, pick_checkpoint(recipe, self.sources)), freezing="head", head_solver="lbfgs", tta=1, checkpoint_hash="")
         pixels = load_pixels(self.target, self.image_size)
         self._features_for_gates(recipe, pixels)
         found.append(shuffled_labels(recipe, self.target, self.sources, pixels))
@@ -267,11 +279,15 @@ def _gates(self)->list[Gate]:
     stop(found)
     return found
 
+def _trusts_one(facts:dict)->bool:
+    "Are these several sources of which one alone was given a say? They score as it does."
+    return max(facts.get("weights", {"": 0}).values()) == 1
+
 def _features_for_gates(self, recipe:Recipe, pixels:np.ndarray):
     "Shuffled labels draw other images: keep the features of all of them, where that is less than what twelve probes compute."
     split = self.target.splits(0)[0]
     rows = np.concatenate([split.train, split.test])
-    if recipe.init == "pretrained" and len(rows) <= 12*(recipe.n_train + len(split.test)):
+    if recipe.init == "pretrained" and is_converged_probe(recipe) and len(rows) <= 12*(recipe.n_train + len(split.test)):
         deep_features(recipe, self.target, self.sources, pixels, rows)
 
 Study.gates, Study.plan_gates, Study._keep_gates, Study._itself, Study._features_for_gates = _gates, _plan_gates, _keep_gates, _itself, _features_for_gates

@@ -25,11 +25,11 @@ from ..train.fit import patient_ids
 from ..train.recipe import Recipe, is_converged_probe
 
 # %% ../../nbs/study/17_study_gates.ipynb #be97baa6
-_EVERYWHERE = ("schedule", "pct_start", "lr_rule", "regulariser", "batch_size", "epochs", "min_steps", "mixup", "class_weights", "augment", "rotate",
+_EVERYWHERE = ("schedule", "pct_start", "lr_rule", "regulariser", "colour", "batch_size", "epochs", "min_steps", "mixup", "class_weights", "augment", "rotate",
                "shift", "flip", "views", "image_size", "precision", "tta")
 _IN_A_PLAN = ("optimiser", "max_lr", "weight_decay", "batch_norm", "head_solver")
 
-def _arm(r:Recipe)->str: return arm_name(r.source, r.resolved_init)
+def _arm(r:Recipe)->str: return arm_name(r.source, r.resolved_init, r.combine)
 
 def _random_stem(r:Recipe)->bool: return random_early(r.resolved_init)
 

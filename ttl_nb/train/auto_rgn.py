@@ -14,8 +14,8 @@ import torch
 from fastai.callback.core import Callback
 from torch import nn, Tensor
 
+from ..models.moved import batch_norms
 from ..models.stages import STAGES
-from .callbacks import batch_norms
 from .recording import Recording
 
 # %% ../../nbs/train/66_auto_rgn.ipynb #581caf8e
@@ -59,6 +59,7 @@ class AutoRGN(Callback):
     def before_fit(self):
         norms = {p for m in batch_norms(self.model) for p in m.parameters()}
         self.tensors = [(s, p) for s in STAGES for p in self.model.stage(s).parameters() if p not in norms]
+        self.new = [p for s in self.model.learners if s not in STAGES for p in self.model.stage(s).parameters()]
         self.params, self.switches, self.shares = list(self.model.parameters()), None, {}
         self.loss_of = self.learn.loss_func # Mixup puts another in its place while it trains
 
@@ -72,7 +73,7 @@ class AutoRGN(Callback):
         learning = [p for _,p in self.tensors if p.requires_grad]
         found = to_shares(self._norms(learning))
         self.shares = {p: float(s) for p,s in zip(learning, found)} if found is not None else {p: self.shares.get(p, 1.) for p in learning}
-        self.opt.share(self.shares)
+        self.opt.share(self.shares | dict.fromkeys(self.new, 1.))
         if self.recording is not None: self._record()
 
     def _norms(self, tensors:list)->list[Tensor]:

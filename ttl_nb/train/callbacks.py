@@ -14,6 +14,7 @@ from fastai.callback.mixup import MixUp
 
 from ..analysis.metrics import auc
 from ..errors import InputError
+from ..models.colour import strength
 from ..models.moved import affine, batch_norms, distance, statistics, weights
 from ..models.stages import STAGES
 from ..stopping import poll
@@ -61,9 +62,9 @@ class Record(Callback):
 
     def before_fit(self):
         net = self.model
-        self.start = {s: [w.clone() for w in weights(net.stage(s))] for s in STAGES}
-        self.start_stats = {s: [b.clone() for b in statistics(net.stage(s))] for s in STAGES}
-        self.start_affine = {s: [w.clone() for w in affine(net.stage(s))] for s in STAGES}
+        self.start = {s: [w.clone() for w in weights(net.stage(s))] for s in net.learners}
+        self.start_stats = {s: [b.clone() for b in statistics(net.stage(s))] for s in net.learners}
+        self.start_affine = {s: [w.clone() for w in affine(net.stage(s))] for s in net.learners}
         self.still = set(STAGES) if self.plan.batch_norm != "live" else set()
         self._start_phase(0.)
         self.grads, self.losses = {}, []
@@ -95,7 +96,7 @@ class Record(Callback):
 
     def before_step(self):
         if not (self.training and self.iter == self.n_iter - 1 and self.looks): return
-        for s in STAGES:
+        for s in self.model.learners:
             self.grads[s] = sum(float(p.grad.square().sum()) for p in self.model.stage(s).parameters() if p.grad is not None)**.5
 
     def after_batch(self):
@@ -113,7 +114,7 @@ class Record(Callback):
         if self.losses:
             loss = sum(l*n for l,n in self.losses)/sum(n for _,n in self.losses)
             self.recording.add("valid", self.train_iter, loss=loss, **self._scored())
-        for s in STAGES if self.looks else ():
+        for s in self.model.learners if self.looks else ():
             moved = (0., 0., 0.) if s in self.still and self.epoch < self.n_epoch - 1 else self._moved(s)
             self.recording.add("stage", self.train_iter, stage=s, grad=self.grads.get(s, 0.), **dict(zip(("moved", "statistics", "affine"), moved)))
 
@@ -129,7 +130,10 @@ class Record(Callback):
         return (distance(weights(part), self.start[stage]), distance(statistics(part), self.start_stats[stage]),
                 distance(affine(part), self.start_affine[stage]))
 
-    def after_fit(self): self.check_frozen(min(self.pct_train, 1.))
+    def after_fit(self):
+        self.check_frozen(min(self.pct_train, 1.))
+        if self.model.colour == "learned":
+            self.recording.add("note", self.train_iter, text=f"grey was coloured: an even grey by {strength(self.model.normalise.colour):.2g} of its range, on average")
 
     @property
     def facts(self)->dict:
@@ -180,7 +184,7 @@ class Bfloat16(Callback):
     "Compute the network's output in bfloat16 where that is safe (torch's autocast); weights and loss stay float32."
     order, inside = 900, None
     def before_batch(self):
-        self.inside = torch.autocast(self.learn.dls.device.type if isinstance(self.learn.dls.device, torch.device) else "cpu", torch.bfloat16)
+        self.inside = torch.autocast(self.learn.xb[0].device.type, torch.bfloat16)
         self.inside.__enter__()
     def after_pred(self): self.close(); self.learn.pred = self.pred.float()
     def after_cancel_batch(self): self.close()

@@ -11,7 +11,6 @@ __all__ = ['ALPHA', 'BETA', 'L2SP']
 import torch
 from fastai.callback.core import Callback
 
-from ..models.stages import STAGES
 from .recording import Recording
 
 # %% ../../nbs/train/68_l2_sp.ipynb #a5ae14b1
@@ -28,7 +27,7 @@ class L2SP(Callback):
     ): self.random, self.recording, self.alpha, self.beta = {*random, "head"}, recording, alpha, beta
 
     def before_fit(self):
-        stages = [(s in self.random, self.model.stage(s)) for s in STAGES]
+        stages = [(s in self.random, self.model.stage(s)) for s in self.model.learners]
         self.kept = [(p, p.detach().clone()) for new,stage in stages for p in stage.parameters() if not new]
         self.new = [p for new,stage in stages for p in stage.parameters() if new]
 

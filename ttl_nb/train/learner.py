@@ -19,6 +19,7 @@ from fastai.optimizer import OptimWrapper
 from torch import nn, Tensor
 
 from ..models.backbone import StagedNet
+from ..models.stages import STAGES
 from .batches import PixelDataset, make_loaders
 from .freezing import GROUPS, multipliers
 from .recipe import Recipe, canonical, resolved_optimiser
@@ -62,8 +63,9 @@ def loss_function(
 def group_parameters(
     net:StagedNet, # Any network of ours
 )->list[list[nn.Parameter]]: # One list for each of `GROUPS`
-    "The splitter of our Learners: one parameter group for the stages that share a learning rate."
-    return [[p for s in group for p in net.stage(s).parameters()] for group in GROUPS]
+    "The splitter of our Learners: one parameter group for the stages that share a learning rate; what colours grey is as new as the head."
+    new = [s for s in net.learners if s not in STAGES]
+    return [[p for s in ((*group, *new) if group == GROUPS[-1] else group) for p in net.stage(s).parameters()] for group in GROUPS]
 
 class _Optimiser(OptimWrapper):
     "fastai's wrapper around a torch optimiser, quicker to say its hyper-parameters."

@@ -26,10 +26,10 @@ from .prefix import Budget
 from .recipe import Recipe, canonical, is_converged_probe, resolved_optimiser
 
 # %% ../../nbs/train/67_memory.ipynb #84e29b96
-def _shapes_only(backbone:str, n_classes:int, input:str)->StagedNet:
+def _shapes_only(backbone:str, n_classes:int, input:str, colour:str="replicate")->StagedNet:
     "A network without content."
-    if backbone_named(backbone).is_timm: return create_backbone(backbone, n_classes, input).to("meta")
-    with torch.device("meta"): return create_backbone(backbone, n_classes, input)
+    if backbone_named(backbone).is_timm: return create_backbone(backbone, n_classes, input, colour=colour).to("meta")
+    with torch.device("meta"): return create_backbone(backbone, n_classes, input, colour=colour)
 
 def _nbytes(tensors)->int: return sum(t.numel()*t.element_size() for t in tensors)
 
@@ -55,12 +55,12 @@ def _largest(net:StagedNet, x:torch.Tensor)->int:
 
 # %% ../../nbs/train/67_memory.ipynb #7379bff8
 @lru_cache(256)
-def _sizes(backbone:str, input:str, n_classes:int, side:int, batch:int, learns:tuple, live:tuple)->dict:
+def _sizes(backbone:str, input:str, colour:str, n_classes:int, side:int, batch:int, learns:tuple, live:tuple)->dict:
     "Bytes of a network's parts, of a training step and of a forward pass, by names."
-    net = _shapes_only(backbone, n_classes, input)
-    for s in STAGES: net.stage(s).requires_grad_(s in learns).train(s in live)
+    net = _shapes_only(backbone, n_classes, input, colour)
+    for s in net.learners: net.stage(s).requires_grad_(s in learns).train(s in live)
     images = lambda n: torch.empty(n, 1, side, side, device="meta").contiguous(memory_format=torch.channels_last)
-    weights = {s: _nbytes(net.stage(s).state_dict().values()) for s in STAGES}
+    weights = {s: _nbytes(net.stage(s).state_dict().values()) for s in net.learners}
     outputs, x = {}, images(2)
     with torch.no_grad():
         for s,after in zip(STAGES[:-1], (*STAGES[1:-1], "linear")):
@@ -101,9 +101,9 @@ def estimate_memory(
 )->Memory: # Bytes, part by part
     "What a run takes on a processor."
     r = canonical(recipe)
-    plan, probe = FreezingPlan(r.freezing, r.batch_norm), is_converged_probe(r)
-    learns = () if probe else tuple(s for s in STAGES if any(s in stages for _,stages in plan.phases))
-    sizes = _sizes(r.backbone, r.input or "grey", n_classes, r.image_size, max(batch_sizes(r.n_train, r.batch_size)), learns, learns)
+    plan, probe, new = FreezingPlan(r.freezing, r.batch_norm), is_converged_probe(r), ("colour",)*(r.colour == "learned")
+    learns = () if probe else (*new, *[s for s in STAGES if any(s in stages for _,stages in plan.phases)])
+    sizes = _sizes(r.network, r.input or ("imagenet" if new else "grey"), r.colour, n_classes, r.image_size, max(batch_sizes(r.n_train, r.batch_size)), learns, learns)
     weights, pixels = sizes["weights"], r.image_size**2
     whole, learning = sum(weights.values()), sum(weights[s] for s in learns)
     copies = 2*whole if probe else 3*whole + (sum(weights[s] for s in plan.frozen(0.)) if r.batch_norm == "live" else 0)
@@ -117,7 +117,7 @@ def estimate_memory(
 
 def _kept(r:Recipe, plan:FreezingPlan, sizes:dict, probe:bool, budget:Budget|None)->int:
     "Bytes of what frozen stages make of the training images."
-    if probe or budget is None or (r.augment != "none" and r.views is None): return 0
+    if probe or budget is None or r.colour == "learned" or (r.augment != "none" and r.views is None): return 0
     starts = {next(s for s in STAGES if s in stages) for _,stages in plan.phases}
     each = [sizes["outputs"]["linear" if s == "head" else s]*r.n_train*(r.views or 1) for s in starts if s != "stem"]
     return min(sum(each), budget.memory)

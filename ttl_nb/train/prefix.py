@@ -121,6 +121,8 @@ class FrozenPrefix(Callback):
         at = frozen_until(self.model)
         self.kept = {s: k for s,k in self.kept.items() if _ORDER.index(s) <= _ORDER.index(at)}
         self.cut = at if at in _ORDER[1:] and self._pays(at) else None
+        if self.model.colour == "learned" and not _must_run(self.model.stem):
+            self._note("frozen stages are computed in every step: what colours the images before them learns, so their output changes")
         if self.cut and self.dl.fresh:
             self._note("images are augmented anew in every epoch, so frozen stages are computed every time; `views` would keep some")
             self.cut = None

@@ -18,6 +18,7 @@ from ..data.pixels import load_pixels
 from ..errors import InputError
 from ..models.backbone import create_backbone
 from ..models.checkpoint import Checkpoint, in_half
+from ..models.colour import colour_of
 from .fit import one_thread, predict
 
 # %% ../../nbs/train/80_pretrain.ipynb #c0e177c7
@@ -30,7 +31,7 @@ def score_source(
     if checkpoint.classes != domain.classes:
         raise InputError(f"this source tells {', '.join(checkpoint.classes) or 'nothing'} apart, but domain '{domain.name}' has "
                          f"the classes {', '.join(domain.classes)}: score it on its own domain, '{checkpoint.domain}'")
-    net = create_backbone(checkpoint.backbone, len(domain.classes), checkpoint.input, draw=False)
+    net = create_backbone(checkpoint.backbone, len(domain.classes), checkpoint.input, draw=False, colour=colour_of(checkpoint.state))
     net.load_state_dict(checkpoint.state)
     rows = domain.splits()[0].test
     seen = load_pixels(list(domain.items["file"].iloc[rows]), checkpoint.image_size) if pixels is None else pixels[rows]

@@ -156,7 +156,7 @@ def simclr_learner(
     device="cpu", # Where to train
 )->Learner: # With a projection for a head; give it `TwoViews`
     "A fastai `Learner` whose loss is NT-Xent."
-    net = add_projection(draw_all(create_backbone(recipe.backbone, input=recipe.input), recipe.init_seed), recipe.init_seed)
+    net = add_projection(draw_all(create_backbone(recipe.backbone, input=recipe.input, colour=recipe.colour), recipe.init_seed), recipe.init_seed)
     data = PixelDataset(pixels, np.arange(len(pixels)))
     learner = make_learner(recipe, net.to(device), data, data, device)
     learner.loss_func = partial(nt_xent, temperature=temperature)

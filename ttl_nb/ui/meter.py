@@ -51,7 +51,7 @@ def percent(
 def _row(name:str, stage:dict)->dict:
     "One stage as the page shows it."
     stage = dict(stage)
-    if name == "head": stage |= {p: stage.get(p) or None for p in PARTS[1:]} # A linear head has no BatchNorm
+    if name in ("head", "colour"): stage |= {p: stage.get(p) or None for p in PARTS[1:]} # Neither has a BatchNorm
     kind, words = verdict(stage)
     return dict(name=name, learned=bool(stage["learned"]), kind=kind, words=words, parts={p: stage.get(p) for p in PARTS},
                 said={p: percent(stage.get(p)) for p in PARTS})
@@ -67,6 +67,8 @@ def summary(
     return " ".join(found) or "Nothing has been measured yet."
 
 # %% ../../nbs/ui/36_meter.ipynb #88214407
+_ROWS = ("colour", *STAGES) # Where grey is coloured, that comes first
+
 class FreezingMeter(anywidget.AnyWidget):
     "Per stage, how far weights, BatchNorm's affine terms and its statistics have moved."
     _esm, _css = module("meter.js"), css("meter.css")
@@ -87,7 +89,7 @@ class FreezingMeter(anywidget.AnyWidget):
         caption:str="", # Which run this is
     ):
         "Show where the stages ended."
-        rows = [_row(s, stages[s]) for s in STAGES if s in (stages or {})]
+        rows = [_row(s, stages[s]) for s in _ROWS if s in (stages or {})]
         with self.hold_sync(): self.rows, self.words, self.caption = rows, summary(rows), caption
 
     def live(self,
@@ -100,7 +102,7 @@ class FreezingMeter(anywidget.AnyWidget):
         self._seen += len(new)
         for e in new: self._take(e)
         if any(e["kind"] in ("stage", "phase") for e in new):
-            self.show({s: dict(learned=s in self._learned, **self._stages.get(s, {})) for s in STAGES}, caption)
+            self.show({s: dict(learned=s in {*self._learned, "colour"}, **self._stages.get(s, {})) for s in _ROWS if s in (*self._stages, *STAGES)}, caption)
 
     def _take(self, e:dict):
         if e["kind"] == "phase": self._learned |= set(e["learning"])

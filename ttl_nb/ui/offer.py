@@ -23,6 +23,7 @@ from ..data.subset import largest_subset
 from ..errors import InputError, check_choice, check_number
 from ..models.header import learned_blind, read_header
 from ..models.ready import READY, ready_files
+from ..models.stages import check_colour
 from ..train.recipe import Recipe, from_dict, from_fragment
 from .look import png
 
@@ -66,9 +67,27 @@ class Offer:
         return {name: [read_header(f) for f in files] for name,files in self.sources.items()}
 
     @property
+    def several(self)->str: # Such as `a+b`; empty where there is one, or where they can't stand side by side
+        "The name of all sources at once."
+        alike = len({(h[0]["backbone"], h[0].get("input", "grey")) for h in self.headers.values()}) == 1
+        return "+".join(self.sources) if alike and len(self.sources) > 1 and not any("+" in s for s in self.sources) else ""
+
+    @property
     def target(self)->Domain:
         "The first target."
         return next(iter(self.targets.values()))
+
+    def input(self,
+        source:str, # Name of a source, or `none`
+    )->str: # One of `ttl_nb.models.stages.INPUTS`
+        "How a source's network reads pixels."
+        return next((h.get("input", "grey") for h in self.headers.get(source, ())), "grey")
+
+    def brings_colours(self,
+        source:str, # Name of a source, or `none`
+    )->bool:
+        "Has a source learned to colour grey?"
+        return any((h.get("recipe") or {}).get("colour", "replicate") != "replicate" for h in self.headers.get(source, ()))
 
     def pixels(self,
         target:str, # Name of a target
@@ -142,17 +161,23 @@ def _thumbnails(name:str, n:int, size:int)->list[bytes]:
     rows = [r for group in zip(*sheet_rows(domain, n).values()) for r in group][:n]
     return [png(x) for x in load_pixels([str(domain.items["file"].iloc[r]) for r in rows], size)]
 
+def _several_card(offer:Offer, cards:list[dict])->dict:
+    return dict(name=offer.several, title="All sources at once", body_part="", n_images=sum(c["n_images"] for c in cards), n_patients=0, classes=[],
+                score=f"{len(cards)} networks side by side, their features under one head", shares="goes with linear probing: only the head learns",
+                thumbnails=[t for c in cards for t in c["thumbnails"][:2]])
+
 def cards(
     offer:Offer, # What the page offers
     target:str, # Name of the target
     thumbnails:int=6, # Images on each card, 0 to 6
-)->list[dict]: # name, title, body_part, n_images, classes, score, shares, thumbnails (PNG bytes); `none` first
+)->list[dict]: # name, title, body_part, n_images, classes, score, shares, thumbnails (PNG bytes); `none` first, all at once last
     "What the cards of the sources show."
     domain = offer.targets[check_choice("target", target, offer.targets)]
-    return [_NONE, *[_card(offer, name, domain, check_number("thumbnails", thumbnails, 0, 6, whole=True)) for name in offer.sources]]
+    found = [_card(offer, name, domain, check_number("thumbnails", thumbnails, 0, 6, whole=True)) for name in offer.sources]
+    return [_NONE, *found, *([_several_card(offer, found)] if offer.several else [])]
 
 # %% ../../nbs/ui/08_offer.ipynb #2f64fc12
-_FREE = ("target", "source", "source_seed", "n_train", "freezing", "batch_norm", "head_solver", "lr_rule", "regulariser", "lr_ratio", "max_lr", "schedule", "optimiser",
+_FREE = ("target", "source", "source_seed", "n_train", "freezing", "batch_norm", "head_solver", "lr_rule", "regulariser", "combine", "colour", "lr_ratio", "max_lr", "schedule", "optimiser",
          "weight_decay", "epochs", "min_steps", "batch_size", "augment", "seed", "subset_seed", "init_seed", "order_seed", "init")
 _LIMITS = dict(epochs=(1, 200), min_steps=(0, 2000), batch_size=(2, 64), source_seed=(0, 9999), seed=(0, 9999), subset_seed=(0, 9999),
                init_seed=(0, 9999), order_seed=(0, 9999))
@@ -166,12 +191,14 @@ def checked_recipe(
     for name in fields: check_choice("field of a recipe", name, _FREE)
     fields = dict(target=offer.target.name) | fields
     target = offer.targets[check_choice("target", fields["target"], offer.targets)]
-    check_choice("source", fields.get("source", "none"), ["none", *offer.sources])
+    check_choice("source", fields.get("source", "none"), ["none", *offer.sources, *[offer.several]*bool(offer.several)])
+    if fields.get("source") == offer.several: fields = dict(combine="stack") | fields
     for name,(low,high) in _LIMITS.items():
         if name in fields: check_number(name, fields[name], low, high, whole=True)
     recipe = from_dict(dict(image_size=offer.image_size, backbone=_backbone(offer, fields.get("source", "none"))) | fields)
     most = largest_subset(target, recipe.balance, target.splits(0)[0].train)
     if recipe.n_train > most: raise InputError(f"`n_train` must be at most {most} here (as many as can be drawn balanced), got {recipe.n_train}")
+    check_colour(recipe.colour, offer.input(recipe.source), f"source '{recipe.source}'", offer.brings_colours(recipe.source))
     return recipe
 
 def _backbone(offer:Offer, source:str)->str:

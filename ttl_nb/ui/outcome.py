@@ -14,6 +14,7 @@ from dataclasses import asdict
 import numpy as np
 
 from ..data.domain import label_names
+from ..data.subset import some_of_each
 from ..data.pixels import load_pixels
 from ..errors import InputError, check_choice, check_number
 from ..models.stages import STAGES
@@ -70,18 +71,11 @@ def confusion(
 # %% ../../nbs/ui/12_outcome.ipynb #e0164503
 SHOWN, COMPARED = 12, 128 # Test images in the explorer, and those that features are compared on
 
-def _some_of_each(labels:np.ndarray, n:int)->np.ndarray:
-    "At most `n` positions, in turn of each class."
-    classes = labels if labels.ndim == 1 else labels.any(1).astype(int)
-    rank = np.empty(len(classes), int)
-    for c in np.unique(classes): rank[classes == c] = np.arange((classes == c).sum())
-    return np.argsort(rank, kind="stable")[:n]
-
 def _likeness(run, pixels:np.ndarray)->dict:
     "Stage -> `cka` of its features before and after, and `cka_random`; nothing where there are too few patients."
     from ttl_nb.analysis.reuse import random_floor
     from ttl_nb.analysis.similarity import compare_layers
-    rows = run.rows[np.sort(_some_of_each(run.labels, COMPARED))]
+    rows = run.rows[np.sort(some_of_each(run.labels, COMPARED))]
     images, patients, found = pixels[rows], run.domain.patients[rows], {}
     if len(set(patients)) < 4: return found
     for name,net in dict(cka=run.after, cka_random=random_floor(run.before, images)).items():
@@ -96,7 +90,7 @@ def explored(
     stages:dict=None, # Stage -> how far it moved, where that is known
 )->dict: # Plain data
     "A run as the reuse explorer shows it."
-    at = _some_of_each(run.labels, SHOWN)
+    at = some_of_each(run.labels, SHOWN)
     numbers = _likeness(run, pixels)
     for stage,says in (stages or _stages(run)).items(): numbers.setdefault(stage, {})["moved"] = says["weights"]
     r, names = run.recipe, label_names(run.labels[at], run.domain.classes)
@@ -105,13 +99,13 @@ def explored(
 # %% ../../nbs/ui/12_outcome.ipynb #c996a126
 def _learned(recipe)->set:
     "Stages that learn at some point."
-    return {"head"} if is_converged_probe(recipe) else {s for _,stages in FreezingPlan(recipe.freezing).phases for s in stages}
+    return {"head"} if is_converged_probe(recipe) else {"colour", *(s for _,stages in FreezingPlan(recipe.freezing).phases for s in stages)}
 
 def _stages(run)->dict:
     "How far each stage has moved."
     from ttl_nb.models.moved import distances
     learned, before = _learned(run.recipe), run.before
-    return {s: dict({k: float(f"{v:.6g}") for k,v in distances(run.after.stage(s), before.stage(s)).items()}, learned=s in learned) for s in STAGES}
+    return {s: dict({k: float(f"{v:.6g}") for k,v in distances(run.after.stage(s), before.stage(s)).items()}, learned=s in learned) for s in run.after.learners}
 
 def _notes(recording:Recording)->list[str]:
     found = list(dict.fromkeys(e["text"] for e in recording.since() if e["kind"] == "note"))

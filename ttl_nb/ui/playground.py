@@ -25,6 +25,7 @@ from ..data.subset import largest_subset
 from ..errors import InputError
 from ..models.header import read_header
 from ..models.ready import READY, ready_files
+from ..models.stages import input_named
 from ..train.freezing import batch_sizes, budget
 from ..train.recipe import Recipe, to_fragment
 from .job import Job, ThreadPlace
@@ -229,11 +230,13 @@ def image(self,
 Playground.image = image
 
 # %% ../../nbs/ui/50_playground.ipynb #ecfbc51b
+Playground._at_once = property(lambda self: self.source.value == self.offer.several != "", doc="Are all sources chosen at once?")
+
 def fields(self)->dict: # Fields of a `Recipe`
     "What is set on the page."
     seeds = dict(subset_seed=self.size.subset_seed, **{k: self.size.init_seed for k in ("init_seed", "order_seed", "source_seed")})
-    return dict(target=self.target.value, source=self.source.value, n_train=self.size.value, freezing=self.stages.value, batch_norm=self.stages.batch_norm,
-                lr_rule=self.stages.lr_rule, regulariser=self.stages.regulariser, head_solver="sgd", max_lr=self.rate.value, **seeds, **self.training)
+    return dict(target=self.target.value, source=self.source.value, combine="stack" if self._at_once else "none", n_train=self.size.value, freezing=self.stages.value, batch_norm=self.stages.batch_norm,
+                lr_rule=self.stages.lr_rule, regulariser=self.stages.regulariser, colour=self.stages.colour if self.stages.reads_colour else "replicate", head_solver="sgd", max_lr=self.rate.value, **seeds, **self.training)
 
 @property
 def recipe(self)->Recipe:
@@ -249,7 +252,7 @@ def set(self:Playground,
     try:
         if fields.get("target"): self.target.value = fields["target"]
         for widget,trait,name in ((self.size, "value", "n_train"), (self.size, "subset_seed", "subset_seed"), (self.size, "init_seed", "init_seed"),
-                                  (self.source, "value", "source"), (self.stages, "value", "freezing"), *((self.stages, n, n) for n in ("batch_norm", "lr_rule", "regulariser"))):
+                                  (self.source, "value", "source"), (self.stages, "value", "freezing"), *((self.stages, n, n) for n in ("batch_norm", "lr_rule", "regulariser", "colour"))):
             if fields.get(name) is not None: setattr(widget, trait, fields[name])
         if "max_lr" in fields: self.rate.value = fields["max_lr"] or 1e-3
     finally: self._quiet = False
@@ -260,8 +263,8 @@ Playground.fields, Playground.recipe = fields, recipe
 # %% ../../nbs/ui/50_playground.ipynb #1e0c9f92
 def _link(self):
     "Who tells whom."
-    self.source.observe(lambda c: self.stages.set_trait("random", c.new == "none"), "value")
-    for widget,names in ((self.size, ["value", "subset_seed", "init_seed"]), (self.source, "value"), (self.stages, ["value", "batch_norm", "lr_rule", "regulariser"])):
+    self.source.observe(lambda c: self._new_source(c.new), "value")
+    for widget,names in ((self.size, ["value", "subset_seed", "init_seed"]), (self.source, "value"), (self.stages, ["value", "batch_norm", "lr_rule", "regulariser", "colour"])):
         widget.observe(self._changed, names)
     self.target.observe(self._new_target, "value")
     self.bar.observe(lambda c: self.go(self.bar.asked_step), "asked")
@@ -286,9 +289,17 @@ def _changed(self, _=None):
     except InputError as e: self.bar.text = str(e)
 
 def _count_steps(self):
-    r = Recipe(**self.fields())
+    r = Recipe(self.target.value, n_train=self.size.value, **self.training)
     epochs = budget(r.n_train, r.batch_size, r.epochs, r.min_steps)
     self.stages.epochs, self.stages.steps = epochs, epochs*len(batch_sizes(r.n_train, r.batch_size))
+
+def _new_source(self, name:str):
+    brings = self.offer.brings_colours(name)
+    if self.stages.colour == ("replicate" if brings else "kept"): self.stages.colour = "kept" if brings else "replicate"
+    self.stages.random, self.stages.reads_colour = name == "none", input_named(self.offer.input(name)).channels > 1 and not self._at_once
+    self.stages.show(network_stages("+".join([self.backbone]*(len(self.offer.sources) if self._at_once else 1)), self.offer.image_size))
+    if self._at_once and self.stages.value != "head":
+        self.stages.value, self.stages.notice = "head", "All sources at once share one head on features that stay as they are: linear probing."
 
 def _new_target(self, _=None):
     self.source.show(self.shown[self.target.value])
@@ -297,14 +308,14 @@ def _new_target(self, _=None):
 
 def _preset(self, i:int):
     if not 0 <= i < len(self.presets): return
-    self.set(dict(max_lr=None, batch_norm="frozen", lr_rule="groups", regulariser="none") | self.presets[i].fields)
+    self.set(dict(max_lr=None, batch_norm="frozen", lr_rule="groups", regulariser="none", colour="replicate") | self.presets[i].fields)
     self.bar.text = self.presets[i].text
     self.go(4)
 
 def _scaled(self, scale:str):
     for w in (self.size, self.source, self.stages, self.rate, self.fit, self.meter, self.reuse, self.board): w.scale = scale
 
-Playground._count_steps = _count_steps
+Playground._count_steps, Playground._new_source = _count_steps, _new_source
 Playground._link, Playground.link, Playground._changed, Playground._new_target, Playground._preset, Playground._scaled = _link, link, _changed, _new_target, _preset, _scaled
 
 # %% ../../nbs/ui/50_playground.ipynb #bf580ba7

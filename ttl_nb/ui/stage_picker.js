@@ -94,7 +94,7 @@ function _stageChoice(question, answers, choose) {
   const select = el("select", {class: "ttl-select", id, "aria-describedby": said, onchange: () => choose(select.value)},
     Object.entries(answers).map(([name, [title]]) => el("option", {value: name}, title)));
   return {node: el("div", {class: "ttl-pick-choice"}, el("label", {for: id, class: "ttl-pick-label"}, question), select, sentence),
-    show: (value, off) => { select.value = value; select.disabled = off; sentence.textContent = answers[value][1]; }};
+    show: (value, off, instead) => { select.value = value; select.disabled = off || !!instead; sentence.textContent = instead || answers[value][1]; }};
 }
 
 // All of it for one network, in `frame`; returns what shows the present choice
@@ -107,10 +107,11 @@ function _stageBuild(model, frame) {
   const time = _stageTimeline(stages, colours), norm = _stageNorms(norms, name => pickSet(model, {batch_norm: name, notice: ""}));
   const rule = _stageChoice("Learning rates", model.get("_rules"), name => pickSet(model, {lr_rule: name, notice: ""}));
   const hold = _stageChoice("What holds weights back", model.get("_holds"), name => pickSet(model, {regulariser: name, notice: ""}));
+  const colour = _stageChoice("From grey to colour", model.get("_colours"), name => pickSet(model, {colour: name, notice: ""}));
   const total = el("p", {class: "ttl-pick-total"}), meter = el("div", {class: "ttl-pick-meter", "aria-hidden": "true"}, stages.map(s => el("span", {style: {"--colour": colours[s.name], "--share": s.parameters || 0}})));
   frame.body.replaceChildren(plans.node, el("div", {class: "ttl-pick-net", role: "group", "aria-label": "The network: press a stage to freeze it or to let it learn"},
     blocks.map(b => b.node)), frame.notice, el("div", {class: "ttl-pick-sum"}, total, meter), el("div", {class: "ttl-pick-below"}, time.node, norm.node),
-    el("div", {class: "ttl-pick-choices"}, rule.node, hold.node));
+    el("div", {class: "ttl-pick-choices"}, rule.node, hold.node, colour.node));
 
   blocks[0].node.parentNode.addEventListener("keydown", e => {
     const step = {ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1}[e.key], next = blocks[blocks.findIndex(b => b.node === e.target) + step];
@@ -123,6 +124,7 @@ function _stageBuild(model, frame) {
     blocks.forEach(b => { _stageShow(b, plan, mode, model.get("_rates"), model.get("steps"), model.get("random")); b.node.disabled = off; });
     time.show(plan, model.get("steps"));
     rule.show(model.get("lr_rule"), off); hold.show(model.get("regulariser"), off);
+    const reads = model.get("reads_colour"); colour.show(reads ? model.get("colour") : "replicate", off, reads ? "" : "This network reads one grey channel: there are no colours to learn.");
     const parameters = stages.map(s => s.parameters), learn = stages.map(s => plan.opens[s.name] !== null);
     if (parameters.every(p => p !== null)) {
       const all = parameters.reduce((a, b) => a + b), some = parameters.reduce((a, p, i) => a + (learn[i] ? p : 0), 0);
@@ -140,7 +142,7 @@ function render({model, el: host}) {
   const frame = pickFrame(model, host, "stage", "Freezing");
   let show = null;
   return pickFollow(model, [...frame.follow, ["_stages", () => { show = _stageBuild(model, frame); show(); }],
-    ["value batch_norm lr_rule regulariser disabled steps random _plans _rates", () => show()]]);
+    ["value batch_norm lr_rule regulariser colour reads_colour disabled steps random _plans _rates", () => show()]]);
 }
 function _stageShare(x) { return x === 1 ? "all" : x < .001 ? "under 0.1 %" : x > .999 ? "over 99.9 %" : pickPercent(x); }
 export default {render};
