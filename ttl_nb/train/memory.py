@@ -91,7 +91,7 @@ def _resident()->int:
     try: return int(Path("/proc/self/statm").read_text().split()[1])*os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, AttributeError): return 0
 
-_LIBRARIES = 40*2**20 # Routines that are compiled, and tables that are made, when the first network is computed
+_LIBRARIES = 24*2**20 # Routines that are compiled, and tables that are made, when the first network is computed
 
 def estimate_memory(
     recipe:Recipe, # What would be run
