@@ -385,7 +385,7 @@ def replicate(
     with _bars() as tell: answers = run_claims(protocols, material, scale, folder, engine, workers, tell, _command_line())
     console.print(verdicts_table(answers))
     for a in answers: console.print(f"[bold]{a.protocol.number}[/] {_escape(' '.join([a.verdict.sentence, *a.beside]))}")
-    for file in write_answers(answers, folder, _command_line())[:2]: console.print(f"written: {_escape(file)}", soft_wrap=True)
+    for file in write_answers(answers, folder, _command_line(), material.said())[:2]: console.print(f"written: {_escape(file)}", soft_wrap=True)
     if json_file: json_file.write_text(json.dumps([a.verdict.row for a in answers], indent=1))
 
 @contextmanager

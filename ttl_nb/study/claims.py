@@ -282,7 +282,6 @@ class Measured:
     primary:int=PRIMARY # The size that decides
     n_patients:int=1 # Test patients
     picks:Mapping[str,list]=field(default_factory=dict) # Score -> label of the source that it puts first, a seed each
-    names:Mapping[str,str]=field(default_factory=dict) # Role -> name of its source
 
     def of(self, label:str)->dict[int,Arm]:
         "An arm at every size."

@@ -147,7 +147,15 @@ class _Ready:
     material:Material
     def __call__(self)->Material: return self.material
 
-Material._recipe, Material._file, Material.sources = _recipe, _file, _sources
+def _said(self)->str: # One sentence
+    "Target, sources and network in words."
+    parts = {role: self.part(role)[1:] for role in self.domains}
+    each = "; ".join(f"{role} {d.name} ({', '.join(d.classes)})" for role,(d,_) in parts.items())
+    n = sorted({n for _,n in parts.values()})
+    return (f"Target: {self.target.name} ({', '.join(self.target.classes)}; {len(set(self.target.patients)):,} patients), {self.image_size} pixels, {self.backbone}. "
+            f"Sources: {each}; {self.pretrainings} pretrainings each, of {' to '.join(f'{k:,}' for k in (n if len(n) < 2 else (n[0], n[-1])))} images.")
+
+Material._recipe, Material._file, Material.sources, Material.said = _recipe, _file, _sources, _said
 
 # %% ../../nbs/study/65_material.ipynb #19f0ea35
 def embedded(

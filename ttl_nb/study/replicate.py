@@ -8,7 +8,7 @@ Docs: https://ttl-nb.github.io/ttl_nb/study/replicate.html.md"""
 __all__ = ['PROTOCOLS', 'QUICK', 'QUICK_SOURCES', 'PUBLISHED_CHOICES', 'PUBLISHED_NETWORK', 'PUBLISHED_FOR', 'protocols_named',
            'Scale', 'arms_wanted', 'studies_wanted', 'folder_name', 'make_study', 'read_arms', 'Answer', 'measured_for',
            'answer', 'picked_roles', 'heed_gates', 'replicate', 'curve_points', 'published_points', 'plot_claim',
-           'describe_claim', 'needed_words', 'answers_text', 'picture_name', 'write_answers']
+           'describe_claim', 'needed_words', 'scores_table', 'answers_text', 'picture_name', 'write_answers']
 
 # %% ../../nbs/study/70_replicate.ipynb #40f5d7c1
 import json, re
@@ -149,13 +149,12 @@ def measured_for(
     scale:Scale, # How much was run
     n_patients:int, # Test patients
     picks:Mapping=None, # Score -> role that it picks, a seed each
-    names:Mapping=None, # Role -> name of its source
 )->Measured:
     "What was measured for one protocol, under its labels."
     found = {(label, n): arms[w, n] for label,w in arms_wanted(protocol, scale).items() for n in scale.n_train if (w, n) in arms}
     of_role = {w.source: label for label,w in protocol.arms.items() if w.role}
     return Measured(found, tuple(sorted(scale.n_train)), scale.primary, n_patients,
-                    {score: [of_role[r] for r in roles] for score,roles in (picks or {}).items()} if protocol.ranks else {}, dict(names or {}))
+                    {score: [of_role[r] for r in roles] for score,roles in (picks or {}).items()} if protocol.ranks else {})
 
 def answer(
     protocol:Protocol, # A protocol
@@ -213,8 +212,7 @@ def replicate(
         arms |= read_arms(results, sources, own); patients = results.n_patients
     ranked = list(dict.fromkeys(w.role for p in protocols if p.ranks for w in p.arms.values()))
     picks = picked_roles(material, sources, ranked, scale) if ranked else {}
-    names, finding = {r: name for r,(name,_) in sources.items()}, finding_of(material.target)
-    return [answer(p, measured_for(p, arms, scale, patients, picks, names), finding) for p in protocols]
+    return [answer(p, measured_for(p, arms, scale, patients, picks), finding_of(material.target)) for p in protocols]
 
 # %% ../../nbs/study/70_replicate.ipynb #72d9940d
 def curve_points(
@@ -233,9 +231,9 @@ def published_points(
 
 def _draw_lines(ax:Axes, lines:Mapping, styles:Mapping, bars:bool)->Axes:
     "One panel of curves."
-    ends = []
-    for label,points in lines.items():
-        x, y, style = np.log2([p[0] for p in points]), [p[1] for p in points], styles[label]
+    ends, aside = [], (np.arange(len(lines)) - (len(lines) - 1)/2)*(.4/max(len(lines), 6) if bars else 0) # Intervals stand side by side
+    for (label, points),dx in zip(lines.items(), aside):
+        x, y, style = np.log2([p[0] for p in points]) + dx, [p[1] for p in points], styles[label]
         if bars: ax.vlines(x, [p[2] for p in points], [p[3] for p in points], color=style["color"], linewidth=1.1, alpha=.8)
         ax.plot(x, y, **style, linewidth=1.4, markersize=5.5, markeredgecolor="white", markeredgewidth=.6)
         ends.append((x[-1], y[-1], label, style["color"]))
@@ -284,15 +282,26 @@ def needed_words(
     if v.verdict != OPEN: return "–"
     return f"{v.seeds_needed:,} seeds" if v.seeds_needed else f"{v.patients_needed:,} test patients" if v.patients_needed else "no number" if v.low == v.low else "a second seed"
 
+def scores_table(
+    found:Measured, # What was measured for a claim
+)->list[str]: # Lines of Markdown
+    "Mean AUC of every arm at every size, and the first arm's lead over the second."
+    curves, (a, b, *_) = curve_points(found), dict.fromkeys(label for label,_ in found.arms)
+    cell = lambda x, signed=False: f"{number(x.estimate, signed)} {interval(x.low, x.high, signed)}"
+    rows = [f"| {label} | " + " | ".join(cell(found.arms[label, n].mean) if (label, n) in found.arms else "" for n in found.sizes) + " |" for label in curves]
+    lead = found.contrasts(a, b)
+    rows.append(f"| *{a} − {b}* | " + " | ".join(cell(lead[n], True) if n in lead else "" for n in found.sizes) + " |")
+    return ["| mean AUC, 95 % interval | " + " | ".join(f"{n:,} images" for n in found.sizes) + " |", "|---|" + "---|"*len(found.sizes), *rows]
+
 def answers_text(
     answers:Sequence[Answer], # Claims with their verdicts
     command:str="", # What made them
+    said:str="", # What they were tested on, in words
 )->str: # Markdown, which refers to the pictures beside it
     "Table, verdicts and pictures as a page of the documentation."
-    who = ", ".join(f"{role} {name}" for role,name in answers[0].measured.names.items()) if answers else ""
-    parts = ["# Claims, tested", *([f"`{command}`"] if command else []), f"Sources: {who}." if who else "", "\n".join(_table(answers))]
+    parts = ["# Claims, tested", *([f"`{command}`"] if command else []), said, "\n".join(_table(answers))]
     for a in answers:
-        parts += [f"## {a.protocol.number} {a.protocol.claim}", f"{a.verdict.sentence}", " ".join(a.beside), f"![{describe_claim(a)}]({picture_name(a)})",
+        parts += [f"## {a.protocol.number} {a.protocol.claim}", f"{a.verdict.sentence}", " ".join(a.beside), f"![{describe_claim(a)}]({picture_name(a)})", "\n".join(scores_table(a.measured)),
                   f"Said by {a.protocol.origin}: {a.protocol.expected}." + (f" Against it: {a.protocol.contrary}." if a.protocol.contrary else "")]
     return "\n\n".join(p for p in parts if p) + "\n"
 
@@ -307,11 +316,12 @@ def write_answers(
     answers:Sequence[Answer], # Claims with their verdicts
     folder:str|Path, # Where they go
     command:str="", # What made them
+    said:str="", # What they were tested on, in words
 )->list[Path]: # verdicts.json, claims.md, and a picture a claim
     "Keep verdicts and pictures."
     folder = Path(folder); folder.mkdir(parents=True, exist_ok=True)
     file, page = folder/"verdicts.json", folder/"claims.md"
-    page.write_text(answers_text(answers, command), encoding="utf-8")
+    page.write_text(answers_text(answers, command, said), encoding="utf-8")
     file.write_text(json.dumps([a.verdict.row | dict(n_train=a.measured.primary, sentence=a.verdict.sentence, beside=a.beside) for a in answers], indent=1, ensure_ascii=False), encoding="utf-8")
     pictures = [folder/picture_name(a) for a in answers]
     for a,p in zip(answers, pictures): plot_claim(a)[0].figure.savefig(p, metadata=dict(Title=describe_claim(a), Date=None))
