@@ -131,18 +131,25 @@ def test_networks_are_left_as_they_were(trained, held):
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_the_same_seed_gives_the_same_numbers(trained, held):
-    before = with_redrawn(trained, held, ["stage2"])
-    a, b = (compare(before, trained, held) for _ in range(2))
+@pytest.fixture(scope="module")
+def floored(trained, held):
+    "A comparison with three floors, as a function that does it anew, and its result."
+    before, other = with_redrawn(trained, held, ["stage2"]), with_redrawn(trained, held, STAGES[:-1], 3)
+    again = lambda: compare(before, trained, held, floors=dict(other_seed=other, itself=trained))
+    return again, again()
+
+
+def test_the_same_seed_gives_the_same_numbers(floored):
+    again, a = floored
+    b = again()
     for name in ("layers", "stages", "path"): assert getattr(a, name).equals(getattr(b, name)), name
 
 
-def test_floors_are_named_in_the_tables(trained, held):
-    found = compare(with_redrawn(trained, held, ["stage2"]), trained, held, floors=dict(other_seed=with_redrawn(trained, held, STAGES[:-1], 3)))
-    assert [*found.floors] == ["random", "other_seed"]
-    for t in (found.layers, found.stages): assert {"cka_random", "cka_other_seed"} <= {*t.columns}
-    same = table(compare(with_redrawn(trained, held, ["stage2"]), trained, held, floors=dict(itself=trained)))
-    assert same.cka_itself.sub(1).abs().max() < 1e-6, "floors are compared with `after`"
+def test_floors_are_named_in_the_tables(floored):
+    found = floored[1]
+    assert [*found.floors] == ["random", "other_seed", "itself"]
+    for t in (found.layers, found.stages): assert {"cka_random", "cka_other_seed", "cka_itself"} <= {*t.columns}
+    assert table(found).cka_itself.sub(1).abs().max() < 1e-6, "floors are compared with `after`"
 
 
 def test_the_path_meets_its_ends(trained, held):
