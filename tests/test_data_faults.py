@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from ttl_nb.atomic import atomic_file
 from ttl_nb.data import pixels
 from ttl_nb.data.catalog import from_csv, from_folder
 from ttl_nb.data.domain import Domain
@@ -200,13 +201,13 @@ def test_a_map_in_use_survives_being_made_again(table, tmp_path):
     assert (x == want).all()
 
 
-def test_old_parts_are_swept_up_and_new_ones_left(table, tmp_path):
+def test_parts_of_the_dead_are_swept_up_and_those_of_the_living_left(table, tmp_path):
     cache = tmp_path/"cache"
-    cache.mkdir()
-    for name in ("old.part", "new.part"): (cache/name).touch()
-    os.utime(cache/"old.part", (time.time() - 2*86400,)*2)
-    load_pixels([tmp_path/"0.png"], 16, cache=cache)
-    assert not (cache/"old.part").exists() and (cache/"new.part").exists()
+    with atomic_file(cache/"map.npy") as living:
+        (dead := cache/".map.npy-12345678.part").touch()
+        for part in (dead, living): os.utime(part, (time.time() - 60,)*2)
+        load_pixels([tmp_path/"0.png"], 16, cache=cache)
+        assert not dead.exists() and living.exists()
 
 
 def test_a_full_disk_is_an_error_and_no_crash(table, tmp_path, monkeypatch):

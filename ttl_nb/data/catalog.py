@@ -9,7 +9,7 @@ __all__ = ['SUFFIXES', 'CHEXPERT_LABELS', 'UNCERTAIN', 'MURA_PARTS', 'FINDINGS',
            'from_folder', 'chexpert', 'mura', 'chestxray14', 'rsna_pneumonia', 'medmnist', 'from_dicom']
 
 # %% ../../nbs/data/40_catalog.ipynb #4d9ff2aa
-import hashlib, json, os, re, shutil, time, uuid, zipfile, zlib
+import hashlib, json, os, re, zipfile, zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..atomic import atomic_folder, remove_parts
 from .dicom import MAX_PIXELS, NAMES, is_dicom, named_dicom, read_header, split_frame
 from .domain import SPLITS, Domain, file_digests, rows_where
 from .phantom import phantom
@@ -499,25 +500,25 @@ def _unpack(file:Path, folder:Path, progress:Callable|None=None) -> Path:
     "A folder with each image of a MedMNIST archive as a PNG file: train/000000.png ..."
     done = folder/f"{file.stem}-{file_digests([file])[0][:16]}"
     if done.is_dir(): return done
-    part = folder/f".{done.name}-{os.getpid()}-{uuid.uuid4().hex[:8]}.part"
+    labels = {s: len(x) for s, x in _archive_labels(file).items()}
+    remove_parts(folder)
     try:
-        for old in folder.glob(".*.part"):
-            if time.time() - old.stat().st_mtime > 86400: shutil.rmtree(old, ignore_errors=True)
-        labels = {s: len(x) for s, x in _archive_labels(file).items()}
-        for i, (name, x) in enumerate(_pictures(file)):
-            (part/name).parent.mkdir(parents=True, exist_ok=True)
-            x.save(part/name)
-            if progress: progress(i + 1, sum(labels.values()))
-        for s, n in labels.items():
-            if n != (there := len(os.listdir(part/s))):
-                raise InputError(f"{file} has {there} images and {n} labels in {s}: download the archive again.")
-        _rename_folder(part, done)
+        with atomic_folder(done) as part: _unpack_into(part, file, labels, progress)
     except InputError: raise
     except _BROKEN as e:
         raise InputError(f"the images of {file} can't be unpacked into {folder} ({type(e).__name__}: {e}): make room "
                          "or give another `folder`, or download the archive again.") from e
-    finally: shutil.rmtree(part, ignore_errors=True)
     return done
+
+def _unpack_into(part:Path, file:Path, labels:dict, progress:Callable|None):
+    "Write the images of an archive."
+    for i, (name, x) in enumerate(_pictures(file)):
+        (part/name).parent.mkdir(parents=True, exist_ok=True)
+        x.save(part/name)
+        if progress: progress(i + 1, sum(labels.values()))
+    for s, n in labels.items():
+        if n != (there := len(os.listdir(part/s))):
+            raise InputError(f"{file} has {there} images and {n} labels in {s}: download the archive again.")
 
 def _pictures(file:Path) -> Iterator[tuple[str, object]]:
     "File name and picture of every image of a MedMNIST archive."
@@ -525,11 +526,6 @@ def _pictures(file:Path) -> Iterator[tuple[str, object]]:
     for split in ("train", "val", "test"):
         for i, x in enumerate(_array_images(file, f"{split}_images")): yield f"{split}/{i:06}.png", Image.fromarray(x)
 
-def _rename_folder(part:Path, done:Path):
-    "Give a finished folder its name, unless another process was first."
-    try: os.rename(part, done)
-    except OSError:
-        if not done.is_dir(): raise
 
 # %% ../../nbs/data/40_catalog.ipynb #821f1131
 _ORGANS = ("bladder", "femur-left", "femur-right", "heart", "kidney-left", "kidney-right", "liver", "lung-left",

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..atomic import atomic_file
 from .domain import Domain
 from .pixels import read_image
 from ..errors import InputError, check_choice, check_number, some
@@ -171,9 +172,8 @@ def _write_table(domain:Domain, rows:np.ndarray, files:pd.DataFrame, folder:Path
     "Write labels.csv."
     labels = domain.items.drop(columns=["file", "patient"]).iloc[rows].reset_index(drop=True)
     if domain.multi_label: labels = labels.astype({c: int for c in domain.classes})
-    table, part = pd.concat([files[["file"]], labels, files.drop(columns="file")], axis=1), folder/".labels.csv.part"
-    table.to_csv(part, index=False, lineterminator="\n")
-    os.replace(part, folder/"labels.csv")
+    table = pd.concat([files[["file"]], labels, files.drop(columns="file")], axis=1)
+    with atomic_file(folder/"labels.csv") as part: table.to_csv(part, index=False, lineterminator="\n")
     return folder/"labels.csv"
 
 # %% ../../nbs/data/70_export.ipynb #46c12d35

@@ -8,7 +8,7 @@ Docs: https://ttl-nb.github.io/ttl_nb/data/pixels.html.md"""
 __all__ = ['DECODER', 'read_image', 'square', 'cache_folder', 'UnreadableImages', 'load_pixels']
 
 # %% ../../nbs/data/60_pixels.ipynb #ea9b8fd2
-import hashlib, json, os, time, uuid
+import hashlib, json, os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -21,6 +21,7 @@ import numpy as np
 import PIL
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ..atomic import atomic_file, remove_parts
 from .address import is_phantom
 from .dicom import MAX_PIXELS, decoder_versions, is_dicom, named_dicom, render, split_frame
 from .domain import Domain, file_digests
@@ -253,8 +254,6 @@ def _decode_into(
 # %% ../../nbs/data/60_pixels.ipynb #e9114df7
 def _reserve(file:Path, n:int, size:int) -> np.memmap:
     "A new writable map whose room on the disk is taken."
-    for old in file.parent.glob("*.part"):
-        if time.time() - old.stat().st_mtime > 86400: old.unlink(missing_ok=True)
     out = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=(n, size, size))
     if hasattr(os, "posix_fallocate"):
         with open(file, "r+b") as f: os.posix_fallocate(f.fileno(), 0, os.path.getsize(file))
@@ -262,20 +261,17 @@ def _reserve(file:Path, n:int, size:int) -> np.memmap:
 
 # %% ../../nbs/data/60_pixels.ipynb #9a02f92c
 def _build(file:Path, files:Sequence[str], size:int, workers:int, progress:Callable|None) -> None:
-    "Write the memory map of `files` beside `file` and rename it."
-    part = file.with_name(f".{file.stem}-{os.getpid()}-{uuid.uuid4().hex[:8]}.part")
+    "Write the memory map of `files`."
+    remove_parts(file.parent)
     try:
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(file) as part:
             out = _reserve(part, len(files), size)
-        except OSError as e:
-            raise InputError(f"decoded images can't be kept in {file.parent} ({e.strerror}): make room, or set "
-                             "TTL_NB_CACHE to a folder that can be written.") from e
-        reasons = _decode_into(out, files, workers, progress)
-        if reasons: raise UnreadableImages(reasons, len(files))
-        out.flush()
-        os.replace(part, file)
-    finally: part.unlink(missing_ok=True) if part.parent.is_dir() else None
+            reasons = _decode_into(out, files, workers, progress)
+            if reasons: raise UnreadableImages(reasons, len(files))
+            out.flush()
+    except OSError as e:
+        raise InputError(f"decoded images can't be kept in {file.parent} ({e.strerror}): make room, or set "
+                         "TTL_NB_CACHE to a folder that can be written.") from e
 
 # %% ../../nbs/data/60_pixels.ipynb #67daed76
 def load_pixels(

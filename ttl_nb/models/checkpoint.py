@@ -8,7 +8,7 @@ Docs: https://ttl-nb.github.io/ttl_nb/models/checkpoint.html.md"""
 __all__ = ['state_hash', 'Checkpoint', 'in_half', 'save_checkpoint', 'load_checkpoint', 'read_source', 'sources_by_name']
 
 # %% ../../nbs/models/30_checkpoint.ipynb #9f774194
-import json, os
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,6 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..atomic import atomic_file
 from ..errors import InputError
 from .header import META, read_header
 
@@ -75,13 +76,9 @@ def save_checkpoint(
     "Write weights and metadata to a safetensors file."
     file, checkpoint = Path(file), in_half(checkpoint) if half else checkpoint
     meta = {k: json.dumps(getattr(checkpoint, k)) for k in META} | dict(format="ttl_nb checkpoint 1", hash=checkpoint.hash)
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        save_file({k: _stored(v, half) for k,v in checkpoint.state.items()}, beside, metadata=meta)
-        os.replace(beside, file)
+        with atomic_file(file) as part: save_file({k: _stored(v, half) for k,v in checkpoint.state.items()}, part, metadata=meta)
     except OSError as e: raise InputError(f"checkpoint '{file}' cannot be written: {e.strerror or e}") from e
-    finally: beside.unlink(missing_ok=True)
     return file
 
 

@@ -24,6 +24,7 @@ from ..data.pixels import cache_folder, load_pixels
 from ..models.checkpoint import Checkpoint
 from ..models.colour import colour_of
 from .results import HANDMADE, JOINED, THUMBNAIL, baseline_files
+from .store import write_arrays
 from ..train.features import features_at, features_file, pixels_hash, rows_asked
 from ..train.fit import pick_checkpoint, start_network
 from ..train.learner import one_thread
@@ -98,12 +99,12 @@ def write_baselines(
     t, pixels, files = study.target, load_pixels(study.target, study.image_size), baseline_files(study.folder, study.names)
     draws = {(r.n_train, seed): r for seed,r in study.grid}
     small = thumbnails(pixels)
-    np.savez_compressed(files[THUMBNAIL, ""], **_score_draws(t, draws, lambda r, train, test: thumbnail_scores(small, t, train, test)))
+    write_arrays(files[THUMBNAIL, ""], **_score_draws(t, draws, lambda r, train, test: thumbnail_scores(small, t, train, test)))
     if not {HANDMADE, JOINED} & set(study.baselines): return
     rows = rows_asked(t, draws.values())
     hand = _everywhere(len(pixels), rows, handmade_features(pixels, rows))
     if HANDMADE in study.baselines:
-        np.savez_compressed(files[HANDMADE, ""], **_score_draws(t, draws, lambda r, train, test: radiomics_scores(hand, t, train, test, **_options(r))))
+        write_arrays(files[HANDMADE, ""], **_score_draws(t, draws, lambda r, train, test: radiomics_scores(hand, t, train, test, **_options(r))))
     for name in study.sources if JOINED in study.baselines else ():
         own = {(r.n_train, seed): r for seed,r in study.grid if (r.source, r.init) == (name, "pretrained")}
-        np.savez_compressed(files[name, JOINED], **_joined(study, pixels, hand, own))
+        write_arrays(files[name, JOINED], **_joined(study, pixels, hand, own))

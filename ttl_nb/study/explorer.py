@@ -19,11 +19,12 @@ from PIL import Image
 from sklearn.metrics import roc_curve
 
 from . import curves
-from .page import fill_page, write_page
+from .page import fill_page
 from .report import (BASELINE_WORDS, COMBINE_WORDS, INIT_WORDS, PLAN_WORDS, arm_tables, count, data_sentences, gains, interval, limits,
                                  listed, needs_words, networks_only, number, refuse, said_name, source_cautions, source_of,
                                  thumbnail_warning, title_words, unfinished_sentence, verdict_words)
 from ..analysis.metrics import auc_interval
+from ..atomic import write_text
 from .results import NO_NETWORK, Results
 from ..train.freezing import GROUPS
 from ..train.recipe import Recipe, is_converged_probe
@@ -317,4 +318,4 @@ def write_explorer(
     thumbnails:bool=True, # Show small copies of the training images?
 )->Path: # The file
     "Write the explorer as one HTML file that needs neither Python nor a network."
-    return write_page(render_explorer(results, thumbnails), file or results.folder/"explorer.html", "explorer")
+    return write_text(render_explorer(results, thumbnails), file or results.folder/"explorer.html", "explorer")

@@ -21,6 +21,7 @@ from matplotlib.axes import Axes
 
 from ..analysis.drawing import dress, label_ends, line_styles, new_panels
 from ..analysis.source_choice import rank_sources
+from ..atomic import atomic_file
 from ..data.pixels import load_pixels
 from ..errors import InputError, check_choice, check_number
 from .claims import OPEN, PRIMARY, Measured, Protocol, Verdict, Wanted
@@ -321,8 +322,8 @@ def write_answers(
     "Keep verdicts and pictures."
     folder = Path(folder); folder.mkdir(parents=True, exist_ok=True)
     file, page = folder/"verdicts.json", folder/"claims.md"
-    page.write_text(answers_text(answers, command, said), encoding="utf-8")
-    file.write_text(json.dumps([a.verdict.row | dict(n_train=a.measured.primary, sentence=a.verdict.sentence, beside=a.beside) for a in answers], indent=1, ensure_ascii=False), encoding="utf-8")
+    with atomic_file(page) as part: part.write_text(answers_text(answers, command, said), encoding="utf-8")
+    with atomic_file(file) as part: part.write_text(json.dumps([a.verdict.row | dict(n_train=a.measured.primary, sentence=a.verdict.sentence, beside=a.beside) for a in answers], indent=1, ensure_ascii=False), encoding="utf-8")
     pictures = [folder/picture_name(a) for a in answers]
     for a,p in zip(answers, pictures): plot_claim(a)[0].figure.savefig(p, metadata=dict(Title=describe_claim(a), Date=None))
     return [file, page, *pictures]

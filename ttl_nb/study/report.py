@@ -22,10 +22,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..atomic import write_text
 from ..errors import InputError
 from . import curves
 from .gates import RUN_GATES, stop
-from .page import fill_page, png_uri, svg_uri, write_page
+from .page import fill_page, png_uri, svg_uri
 from .results import HANDMADE, JOINED, NO_NETWORK, THUMBNAIL, Results, comparable, compare_arms
 from .study_gates import unlike_sizes
 from ..models.stages import STAGES
@@ -658,4 +659,4 @@ def write_report(
     file:str|Path=None, # Where to write it; `None`: report.html in the study's folder
 )->Path: # The file
     "Write the report as one HTML file that needs no network."
-    return write_page(render(results), file or results.folder/"report.html", "report")
+    return write_text(render(results), file or results.folder/"report.html", "report")

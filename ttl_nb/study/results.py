@@ -22,12 +22,13 @@ import pandas as pd
 from .. import __version__
 from ..analysis.baselines import thumbnails
 from ..analysis.metrics import Contrast, Influence, Interval, auc_influence, contrast, holm, mean_auc
+from ..atomic import atomic_file
 from ..data.address import is_phantom
 from ..data.pixels import load_pixels
 from ..data.subset import draw_subset
 from ..errors import InputError, check_choice
 from ..models.header import learned_blind
-from .store import Store
+from .store import Store, write_arrays
 from ..train.recording import Recording
 
 # %% ../../nbs/study/35_results.ipynb #1c110919
@@ -51,7 +52,7 @@ def write_study(
                 hash=t.hash, has_test_set=t.has_test_set, simulated=any(map(is_phantom, t.items["file"]))), sources={n: _source_facts(c) for n,c in study.sources.items()}, names=study.names,
                 n_train=study.n_train, freezing=study.freezing, baselines=study.baselines, seeds=study.seeds, left_out=study.left_out, command=command,
                 recipe=asdict(r), ids=[i.id for _,i in study.grid], grid_seeds=[s for s,_ in study.grid], versions=_versions())
-    (study.folder/"study.json").write_text(json.dumps(says, indent=1))
+    with atomic_file(study.folder/"study.json") as part: part.write_text(json.dumps(says, indent=1))
 
 def write_cases(
     study, # A `Study`
@@ -59,9 +60,10 @@ def write_cases(
     "Write labels, splits, hashed patients and a few small pictures into the study's folder."
     t = study.target
     labels = {f"label_{c}": t.labels[:,i] for i,c in enumerate(t.classes)} if t.multi_label else dict(label=t.labels)
-    pd.DataFrame(dict(patient=t.hashed_patients, split=t.items["split"].to_numpy(str), **labels)).to_parquet(study.folder/"cases.parquet")
+    cases = pd.DataFrame(dict(patient=t.hashed_patients, split=t.items["split"].to_numpy(str), **labels))
+    with atomic_file(study.folder/"cases.parquet") as part: cases.to_parquet(part)
     rows = np.concatenate([_first_of_class(t, i) for i in range(len(t.classes))])
-    np.savez_compressed(study.folder/"pictures.npz", rows=rows, pixels=load_pixels(t, study.image_size)[rows])
+    write_arrays(study.folder/"pictures.npz", rows=rows, pixels=load_pixels(t, study.image_size)[rows])
     write_thumbnails(study)
 
 def _first_of_class(target, i:int, n:int=6)->np.ndarray:
@@ -82,7 +84,7 @@ def write_thumbnails(
     rows = np.array(list(dict.fromkeys(np.concatenate(draws).tolist())))[:MOST_TILES]
     side = min(TILE, study.image_size)
     pixels = np.rint(255*thumbnails(load_pixels(t, study.image_size)[rows], side)).astype(np.uint8)
-    np.savez_compressed(study.folder/"thumbnails.npz", rows=rows, pixels=pixels.reshape(-1, side, side))
+    write_arrays(study.folder/"thumbnails.npz", rows=rows, pixels=pixels.reshape(-1, side, side))
 
 # %% ../../nbs/study/35_results.ipynb #283d898b
 THUMBNAIL, HANDMADE, JOINED = "thumbnail", "radiomics", "joined"
@@ -351,7 +353,7 @@ def _rows(self)->list[dict]:
 def _save(self)->Path:
     "Write `results.parquet`: a row a run."
     file = self.folder/"results.parquet"
-    self.runs[[*ROW[:-1], "accuracy", "checkpoint", "trained", "recipe_id"]].to_parquet(file)
+    with atomic_file(file) as part: self.runs[[*ROW[:-1], "accuracy", "checkpoint", "trained", "recipe_id"]].to_parquet(part)
     return file
 
 def _export_html(self,

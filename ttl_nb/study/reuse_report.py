@@ -15,7 +15,8 @@ import pandas as pd
 
 from .. import __version__
 from ..analysis.reuse_pictures import Picture, all_pictures, floor_names
-from .page import fill_page, svg_uri, write_page
+from ..atomic import write_text
+from .page import fill_page, svg_uri
 from .report import count, interval, number
 
 # %% ../../nbs/study/47_reuse_report.ipynb #136354b1
@@ -95,4 +96,4 @@ def reuse_report(
     about:dict=None, # What else is known of the run, such as its source and training-set size: words -> text
 )->Path: # The file
     "Write what was reused as one HTML file that needs no network."
-    return write_page(reuse_page(reuse, title, about), file, "report")
+    return write_text(reuse_page(reuse, title, about), file, "report")

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from ..analysis.baselines import BASELINES
+from ..atomic import atomic_file
 from ..data.domain import Domain
 from ..data.pixels import load_pixels
 from ..data.subset import draw_subset
@@ -254,7 +255,8 @@ def _plan_gates(self,
             blanks_are_no_positives(self.target, self.sources), arms_share([(r, (facts or {}).get(r.id, {})) for _,r in self.grid]),
             sources_matched(self.sources), several_seeds(self.seeds)]
 
-def _keep_gates(self, gates:list[Gate]): (self.folder/"gates.json").write_text(json.dumps([asdict(g) for g in gates], indent=1))
+def _keep_gates(self, gates:list[Gate]):
+    with atomic_file(self.folder/"gates.json") as part: part.write_text(json.dumps([asdict(g) for g in gates], indent=1))
 
 def _itself(self)->list[Gate]:
     "The gate of similarity, with the first source."

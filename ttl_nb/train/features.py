@@ -8,12 +8,14 @@ Docs: https://ttl-nb.github.io/ttl_nb/train/features.html.md"""
 __all__ = ['pixels_hash', 'features_file', 'kept_features', 'keep_features', 'features_at', 'rows_asked']
 
 # %% ../../nbs/train/56_features.ipynb #3c75ef67
-import hashlib, json, os, uuid, weakref
+import hashlib, json, weakref
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from ..atomic import atomic_file
 from ..data.domain import Domain
 from ..data.pixels import cache_folder
 from ..data.subset import draw_subset
@@ -78,14 +80,8 @@ def keep_features(
     _write(file, x)
 
 def _write(file:Path, x:np.ndarray):
-    "Write beside `file` and rename; where there is no room, nothing is kept."
-    beside = file.with_name(f".{file.stem}-{os.getpid()}-{uuid.uuid4().hex[:8]}.part")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "wb") as f: np.save(f, x)
-        os.replace(beside, file)
-    except OSError: pass
-    finally: beside.unlink(missing_ok=True) if beside.parent.is_dir() else None
+    "Where there is no room, nothing is kept."
+    with suppress(OSError), atomic_file(file) as part, open(part, "wb") as f: np.save(f, x)
 
 # %% ../../nbs/train/56_features.ipynb #e28e00a3
 def features_at(

@@ -20,6 +20,7 @@ import anywidget
 import numpy as np
 import traitlets as t
 
+from ..atomic import write_text
 from ..errors import InputError
 from ..train.recipe import Recipe
 from .look import COLOURS, css, module
@@ -280,8 +281,7 @@ def to_csv(self,
     file:str|Path, # Where to write
 )->Path: # The file
     "Write the board as CSV."
-    Path(file).write_text(self.csv, encoding="utf-8")
-    return Path(file)
+    return write_text(self.csv, file, "table")
 
 def _heard(self, content:dict):
     "What the page asks for; what it can't have is passed over."

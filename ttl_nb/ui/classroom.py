@@ -12,6 +12,7 @@ import json, os, time
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..atomic import atomic_file
 from ..errors import InputError, check_number
 
 # %% ../../nbs/ui/60_classroom.ipynb #c96aac72
@@ -42,9 +43,7 @@ class Seat:
         "Hand in what was found."
         row = {k: result[k] for k in _POSTED if k in result} | dict(seat=self.number)
         file = self.folder/"runs"/f"{self.number:05d}-{time.time_ns()}.json"
-        beside = file.with_suffix(".part")
-        beside.write_text(json.dumps(row))
-        os.replace(beside, file)
+        with atomic_file(file) as part: part.write_text(json.dumps(row))
 
 _POSTED = ("kind", "recipe", "id", "auc", "low", "high", "accuracy", "seconds", "steps", "planned_steps", "stopped")
 

@@ -17,6 +17,7 @@ import numpy as np
 import traitlets
 from fastcore.basics import patch
 
+from ..atomic import write_text
 from ..errors import InputError, check_choice, check_number
 from ..models.stages import STAGES
 from ..train.recording import Recording
@@ -465,7 +466,5 @@ def export_html(
                  runs=runs, kept=dict(runs=runs, data=base64.b64encode(curves).decode()))
     alt = html.escape(chart.alt)
     page = offline_page(title, "lcWidget", chart._esm, chart._css, state, f'<img alt="{alt}" src="{data_url(chart.picture())}">', f'<p class="ttl-note">{alt}</p>')
-    file = Path(file)
-    file.write_text(page, encoding="utf-8")
     chart.close()
-    return file
+    return write_text(page, file, "page")

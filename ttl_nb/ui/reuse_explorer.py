@@ -14,6 +14,7 @@ import anywidget
 import numpy as np
 import traitlets as t
 
+from ..atomic import write_text
 from ..errors import InputError
 from .look import css, data_url, module, offline_page, png
 
@@ -79,6 +80,5 @@ def write_explorer(
 )->Path: # The file
     "A page of one file with the explorer."
     if not runs: raise InputError("there is no run to explore: train first, or give runs made with `explorer_run`")
-    file = Path(file)
-    file.write_text(offline_page(title, "rxWidget", module("reuse_explorer.js"), css("reuse_explorer.css"), dict(runs=list(runs), scale="normal")), encoding="utf-8")
-    return file
+    page = offline_page(title, "rxWidget", module("reuse_explorer.js"), css("reuse_explorer.css"), dict(runs=list(runs), scale="normal"))
+    return write_text(page, file, "page")
