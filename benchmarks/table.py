@@ -1,13 +1,14 @@
-"""One table of what all benchmarks found: `python benchmarks/table.py FOLDER`
+"""One table of what all benchmarks found: `python benchmarks/table.py FOLDER [DOCS]`
 
-Reads NAME.json of each benchmark in FOLDER, and the machine from NAME.txt beside it; writes FOLDER/benchmarks.md."""
-import json, sys
+Reads NAME.json of each benchmark in FOLDER, and the machine from NAME.txt beside it; writes FOLDER/benchmarks.md, or the page
+DOCS/index.md with that table, what was checked beside each figure, and the pictures."""
+import json, shutil, sys
 from importlib import import_module
 from pathlib import Path
 
 from runner import short
 
-BENCHMARKS = ("speed", "similarity", "ui", "scaling", "gpu", "quality")
+BENCHMARKS = ("speed", "similarity", "ui", "scaling", "gpu", "quality", "classroom")
 
 
 def meanings(name): # One of `BENCHMARKS`
@@ -43,6 +44,39 @@ def read(folder): # Where the JSON files lie
     return {name: (json.loads(f.read_text(encoding="utf-8")), machine(f.with_suffix(".txt"))) for name, f in files.items() if f.is_file()}
 
 
+PICTURES = dict(scaling="Time and memory over the number of images, of runs and of seats, in logarithms, each with its exponent",
+                quality="AUC over seconds: this package's default recipe, fastai's fine_tune and a plain PyTorch loop, 50, 200 and 800 images")
+
+INTRODUCTION = """# Beside others
+
+What people would use instead, timed on the same files, networks, weights, batches and threads, in turns on one machine, so that
+a machine that slows down slows both: a figure with × is the ratio of the two medians. The peer has the number of threads and
+workers at which it is quickest. Each line also checks that both sides computed the same thing; where that fails, its figure
+does not count. `make bench` measures this again; every script in `benchmarks/` runs alone, too.
+"""
+
+
+def checked(file): # NAME.txt of a benchmark
+    "What was compared in each line, and how far it agreed."
+    lines = file.read_text(encoding="utf-8").splitlines()[1:] if file.is_file() else []
+    told = [l for l in lines if " measured in " in l or l.startswith("   ") and not l.startswith("   figure")]
+    return "\n".join(f"- {l}" if " measured in " in l else f"  {l.strip()}" for l in told[:next((i for i, l in enumerate(told) if "≥" in l or "≤" in l), None)])
+
+
+def page(folder): # Where the JSON files lie
+    "The page of the docs: table, pictures, what was checked."
+    found = read(folder)
+    pictures = [f"![{alt}]({name}.png)" for name, alt in PICTURES.items() if (Path(folder)/f"{name}.png").is_file()]
+    said = [f"## What was checked: {name}\n\n{text}" for name in found if (text := checked(Path(folder)/f"{name}.txt"))]
+    return "\n\n".join([INTRODUCTION.strip(), markdown(found).strip(), *pictures, *said]) + "\n"
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 2: sys.exit(__doc__)
-    (Path(sys.argv[1])/"benchmarks.md").write_text(markdown(read(sys.argv[1])), encoding="utf-8")
+    if len(sys.argv) not in (2, 3): sys.exit(__doc__)
+    folder, *docs = map(Path, sys.argv[1:])
+    if docs:
+        docs[0].mkdir(parents=True, exist_ok=True)
+        (docs[0]/"index.md").write_text(page(folder), encoding="utf-8")
+        for picture in folder.glob("*.png"):
+            if picture.stem in PICTURES: shutil.copy(picture, docs[0])
+    else: (folder/"benchmarks.md").write_text(markdown(read(folder)), encoding="utf-8")

@@ -105,6 +105,9 @@ def test_one_table_of_all(tmp_path, capsys):
     assert found[2:6] == ['| speed | probe | probing | 4 × | ≥ 3 × | yes |', '|  | import |  | 4 × | ≥ 5 × | no |',
                           '|  | import_seconds |  | 0.7 s | ≤ 0.5 s | no |', '|  | import_mb |  | 3 MB |  |  |']
     assert found[6] == '| gpu | x |  | failed | ≥ 3 × | no |' and found[-2].startswith('- speed: 20') and found[-1] == '- gpu: machine not told'
+    (tmp_path/'scaling.png').write_bytes(b'x')
+    assert table.page(tmp_path).startswith('# Beside others') and '](scaling.png)' in table.page(tmp_path) and '](quality.png)' not in table.page(tmp_path)
+    assert '## What was checked: speed' in table.page(tmp_path) and 'measured in' in table.page(tmp_path)
     assert table.meanings('speed')['probe'] == 'linear probing, 400 images, 20 epochs, from files to test AUC'
     assert {'decode_exponent', 'resnet50_full', 'time_50'} <= {k for name in ('scaling', 'gpu', 'quality') for k in table.meanings(name)}
 
@@ -197,6 +200,14 @@ def test_quality_runs(tmp_path):
     found = quick('quality', tmp_path, '--only', 'time_50', '--picture', tmp_path/'quality.png')
     assert list(found) == ['time_50', 'auc_ours_50', 'auc_fastai_50', 'auc_loop_50', 'time_50_over_loop']
     assert all(0 <= found[f'auc_{o}_50']['value'] <= 1 for o in ('ours', 'fastai', 'loop')) and (tmp_path/'quality.png').stat().st_size > 5_000
+
+
+def test_classroom_runs(tmp_path):
+    "Three seats are opened at once, train, and click at random: nobody is killed, every run ends, nothing is left over."
+    found = quick('classroom', tmp_path)
+    assert found['seats_ready']['value'] == 3 and found['killed']['value'] == found['unfinished']['value'] == 0
+    assert {n: found[n]['value'] for n in ('kernels_more', 'threads_more', 'files_more')} == dict(kernels_more=0, threads_more=0, files_more=0)
+    assert found['total_mb']['value'] < 4000 and found['mb_more']['value'] < 300
 
 
 @pytest.mark.slow
