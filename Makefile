@@ -16,7 +16,7 @@ BIN    := $(VENV)/bin
 export OMP_NUM_THREADS = 1
 export MPLBACKEND = agg
 
-.PHONY: help install test slow sync readme demo real sources claims bench benchspeed benchsimilarity benchui benchscaling benchgpu benchquality pictures clean
+.PHONY: help install test slow sync readme demo real sources claims bench benchspeed benchsimilarity benchui benchscaling benchgpu benchquality benchclassroom benchpage pictures recording docs dist tryout lowest clean
 
 help: ## list these targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 24
@@ -83,14 +83,18 @@ bench: install ## speed, similarity, ui, scaling (and gpu where there is a card)
 	  for b in speed similarity ui scaling $$card; do $(MAKE) --no-print-directory bench$$b || missed="$$missed $$b"; done; \
 	  $(BIN)/python benchmarks/table.py $(OUT); test -z "$$missed" || { echo "not every figure was reached:$$missed"; exit 1; }
 
+benchpage: install ## what was found so far into the docs (OUT to nbs/benchmarks/)
+	$(BIN)/python benchmarks/table.py $(OUT) nbs/benchmarks
+
 benchspeed: ## speed against fastai, line by line, with the equality of results (OUT/speed.json; a quiet machine, 15 minutes)
 benchsimilarity: ## speed and memory of CKA against torch-cka, with the equality of results (OUT/similarity.json; a quiet machine, 10 minutes)
 benchui: ## the playground in a real browser: first point, stop, memory, reloads (OUT/ui.json; a quiet machine, 6 minutes)
 benchscaling: ## how time and memory grow with images, runs and seats (OUT/scaling.json and .png; a quiet machine, 6 minutes)
 benchgpu: ## images a second on a card against fastai and a plain loop (OUT/gpu.json; 10 minutes)
 benchquality: ## AUC against seconds beside fastai and a plain loop (OUT/quality.json and .png; a quiet machine, 30 minutes)
+benchclassroom: ## thirty seats opened at once, all training, an hour of random clicking (OUT/classroom.json; a quiet machine, 75 minutes)
 
-benchspeed benchsimilarity benchui benchscaling benchgpu benchquality: bench%: install
+benchspeed benchsimilarity benchui benchscaling benchgpu benchquality benchclassroom: bench%: install
 	mkdir -p $(OUT)
 	$(BIN)/python benchmarks/$*.py --json $(OUT)/$*.json $(if $(filter scaling quality,$*),--picture $(OUT)/$*.png)
 
@@ -101,6 +105,36 @@ pictures: install ## draw the contact sheets of the phantoms into nbs/images/
 	  [contact_sheet(phantom(k, 400, size=192), 8, 192).figure.savefig(f"nbs/images/{k}.png", dpi=90) for k in KINDS]'
 	$(BIN)/python -c 'from pathlib import Path; from PIL import Image; \
 	  [Image.open(f).convert("L").quantize(64).save(f, optimize=True) for f in Path("nbs/images").glob("phantom-*.png")]'
+
+recording: install ## record the README's moving picture from the real page (a quiet machine, a minute)
+	$(BIN)/python docs/moving_picture.py nbs/images/playground.webp
+
+# Executed at full scale where a notebook or the package changed, offline, two notebooks at a time: twenty minutes the first time.
+docs: $(VENV)/.docs ## build the site into _docs/html (docs/README.md says how)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python docs/pages.py
+	$(BIN)/python docs/recordings.py
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -d _proc/doctrees -c docs _proc/site _docs/html
+	$(BIN)/python docs/check.py _docs/html
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -e '.[docs]'
+	touch $@
+
+dist: install ## build the source distribution and the wheel into dist/
+	rm -rf dist
+	$(BIN)/python -m build
+
+tryout: dist ## install the wheel into a fresh environment, and run the quick demo from an empty folder (6 GB, five minutes)
+	rm -rf $(OUT)/tryout && mkdir -p $(OUT)/tryout/empty
+	$(PYTHON) -m venv $(OUT)/tryout/venv
+	$(OUT)/tryout/venv/bin/python -m pip install --quiet dist/*.whl
+	cd $(OUT)/tryout/empty && ../venv/bin/ttl-nb demo --quick --no-open
+	rm -rf $(OUT)/tryout
+
+lowest: ## the tests with every requirement at its lower bound, in an environment of their own (6 GB in OUT)
+	mkdir -p $(OUT)
+	$(PYTHON) tests/lowest.py dev > $(OUT)/lowest.txt
+	PIP_CONSTRAINT=$(CURDIR)/$(OUT)/lowest.txt $(MAKE) --no-print-directory test VENV=$(OUT)/lowest-venv
 
 clean: ## remove what tests and builds leave behind (not .venv, not OUT)
 	rm -rf build dist *.egg-info _proc _docs .pytest_cache .hypothesis

@@ -153,6 +153,27 @@ def test_networks_that_are_no_chain_of_stages_are_refused(name):
     with pytest.raises(InputError, match=f"'timm/{name}' cannot be cut into stem, stage1.*take a convolutional network"): create_backbone(f"timm/{name}")
 
 
+def test_a_network_of_ones_own_stands_in_timms_register():
+    "With torch's own initialisation; also where nothing is drawn because weights will be loaded."
+    pytest.importorskip("timm", reason="timm is not installed: pip install 'ttl_nb[timm]'")
+    from timm.models import register_model
+    class Own(torch.nn.Module):
+        def __init__(self, n_in):
+            super().__init__()
+            for i in range(5): self.add_module(f"part{i}", torch.nn.Sequential(torch.nn.Conv2d(8 if i else n_in, 8, 3, 2, 1), torch.nn.GroupNorm(2, 8), torch.nn.ReLU()))
+            self.feature_info = [dict(module=f"part{i}", num_chs=8, reduction=2**(i + 1)) for i in range(5)]
+        def forward_features(self, x):
+            for m in self.children(): x = m(x)
+            return x
+    def own_network(pretrained=False, in_chans=3, **kwargs): return Own(in_chans)
+    register_model(own_network)
+    net = create_backbone("timm/own_network").eval()
+    loaded = create_backbone("timm/own_network", draw=False).eval()
+    loaded.load_state_dict(net.state_dict())
+    x = torch.rand(2, 1, 64, 64)
+    assert torch.equal(net(x), loaded(x)) and [net.stage(s)[0][0].in_channels for s in ("stem", "stage4")] == [1, 8]
+
+
 @pytest.mark.parametrize("fault", [lambda net, x: 1.01*type(net).forward_features(net, x), lambda net, x: type(net).forward_features(net, x.square())])
 def test_stages_that_do_not_give_timms_own_features_are_refused(monkeypatch, fault):
     "What timm says of a network is not believed, it is tried."

@@ -51,8 +51,8 @@ def test_metadata(built):
     needs = meta.get_all('Requires-Dist')
     runtime = {re.match(r'[\w-]+', o)[0] for o in needs if 'extra ==' not in o}
     assert {'torch', 'torchvision', 'fastai', 'pydicom', 'typer', 'voila'} <= runtime, runtime
-    assert set(meta.get_all('Provides-Extra')) == {'dev', 'cluster', 'timm'}
-    assert [o for o in needs if o.startswith('ray') and 'cluster' in o] and not {'ray', 'timm', 'pytest', 'nbdev'} & runtime
+    assert set(meta.get_all('Provides-Extra')) == {'dev', 'docs', 'cluster', 'timm'}
+    assert [o for o in needs if o.startswith('ray') and 'cluster' in o] and not {'ray', 'timm', 'pytest', 'nbdev', 'sphinx', 'furo'} & runtime
     assert 'ttl-nb = ttl_nb.cli:app' in built['entry_points'], built['entry_points']
     assert meta.get_payload().startswith('# '), 'README.md is the long description'
 
@@ -66,3 +66,38 @@ def test_the_command_is_installed():
     if not importlib.util.find_spec('ttl_nb.cli'): pytest.skip('no ttl_nb.cli yet')
     r = subprocess.run([Path(sys.executable).parent/'ttl-nb', '--help'], capture_output=True, text=True)
     assert r.returncode == 0 and 'study' in r.stdout, r.stderr
+
+
+# What others run
+
+def test_workflows_call_what_is_there():
+    "Every `make …` and script of the workflows exists; nothing but a version is taken from a secret."
+    yaml = pytest.importorskip('yaml')
+    targets = set(re.findall(r'^([a-z]+(?: [a-z]+)*):', (ROOT/'Makefile').read_text(), re.M))
+    targets = {o for t in targets for o in t.split()}
+    flows = {f.name: yaml.safe_load(f.read_text()) for f in (ROOT/'.github/workflows').glob('*.yml')}
+    assert flows.keys() == {'test.yml', 'docs.yml', 'release.yml'}
+    steps = [s for flow in flows.values() for job in flow['jobs'].values() for s in job['steps']]
+    called = {o for s in steps for line in re.findall(r'\bmake ([a-z ]+)', s.get('run', '')) for o in line.split()}
+    assert {'docs', 'lowest', 'tryout', 'dist', 'slow'} <= called <= targets, called-targets
+    assert any(s.get('run') == '.ci/run' for s in steps) and (ROOT/'.ci/run').is_file()
+    assert not any('secrets.' in str(s) for s in steps)
+    versions = {s['with']['python-version'] for s in steps if 'setup-python' in s.get('uses', '')}
+    declared = re.search(r'requires-python = ">=([\d.]+)"', (ROOT/'pyproject.toml').read_text())[1]
+    assert declared in versions, f'pyproject.toml declares Python {declared}, the workflows run {versions}'
+
+
+def test_citation_is_of_this_version():
+    yaml = pytest.importorskip('yaml')
+    cited = yaml.safe_load((ROOT/'CITATION.cff').read_text())
+    version = re.search(r'__version__ = "(.+)"', (ROOT/'ttl_nb/__init__.py').read_text())[1]
+    assert (cited['cff-version'], cited['title'].split(':')[0], str(cited['version']), cited['license']) == ('1.2.0', 'ttl_nb', version, 'Apache-2.0')
+    assert [a['family-names'] for a in cited['references'][0]['authors']] == ['Romero', 'Interian', 'Solberg', 'Valdes'] and cited['message']
+
+
+def test_lower_bounds_can_be_taken_at_their_word():
+    "tests/lowest.py states each requirement that has a lower bound, once."
+    r = subprocess.run([sys.executable, ROOT/'tests/lowest.py', 'dev', 'docs'], capture_output=True, text=True)
+    lines = r.stdout.split()
+    assert r.returncode == 0 and all(re.fullmatch(r'[\w.-]+==[\w.]+', o) for o in lines) and len(lines) == len(set(lines))
+    assert {'torch==2.14', 'torchvision==0.29', 'nbdev==3.3.26', 'sphinx==9.0'} <= set(lines)

@@ -285,7 +285,7 @@ def create_backbone(
     colour:str="replicate", # One of `COLOURS`: what is done with grey before a network that reads three channels
 )->StagedNet: # The network; its weights mean nothing until `initialise` has drawn or loaded them
     "Build a network by name, cut into stages."
-    with nullcontext() if draw else _Undrawn():
+    with nullcontext() if draw or backbone_named(name).is_timm else _Undrawn():
         _, stages, n_features, min_size = _parts(name, input_named(input).channels)
         with torch.random.fork_rng(devices=[]): net = StagedNet(name, stages, n_features, n_classes, input, min_size, colour)
     net.to(memory_format=torch.channels_last)
