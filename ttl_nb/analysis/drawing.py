@@ -6,9 +6,11 @@ Docs: https://ttl-nb.github.io/ttl_nb/analysis/drawing.html.md"""
 
 # %% auto #0
 __all__ = ['OKABE_ITO', 'INK', 'GREY', 'MARKERS', 'PANEL', 'line_styles', 'new_panels', 'own_axes', 'short', 'titled', 'dress',
-           'spread_labels', 'label_ends']
+           'spread_labels', 'label_ends', 'described']
 
 # %% ../../nbs/analysis/08_drawing.ipynb #e8d4d758
+import base64, html, io
+
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -124,3 +126,22 @@ def label_ends(
                     annotation_clip=False, parse_math=False,
                     arrowprops=dict(arrowstyle="-", color=colour, linewidth=.8, shrinkA=1, shrinkB=5, alpha=.8))
     return ax
+
+# %% ../../nbs/analysis/08_drawing.ipynb #134a1e94
+class described:
+    "A figure as a cell's output, with what it shows in words."
+    def __init__(self,
+        ax, # A panel, all of whose figure is shown; or a figure
+        words:str, # What is to be seen
+        dpi:int=100, # Dots an inch, of twice as many that are drawn
+    ): self.figure, self.words, self.dpi = getattr(ax, "figure", ax), " ".join(words.split()), dpi
+
+    def __repr__(self): return self.words
+
+    def _repr_html_(self)->str:
+        out = io.BytesIO()
+        self.figure.savefig(out, format="png", dpi=2*self.dpi, facecolor="white", bbox_inches="tight", pad_inches=.08)
+        picture, words = base64.b64encode(out.getvalue()).decode(), html.escape(self.words)
+        width = round(int.from_bytes(out.getvalue()[16:20], "big")/2) # As the file's header says
+        return (f'<figure style="margin:0"><img alt="{words}" width="{width}" style="max-width:100%;height:auto" src="data:image/png;base64,{picture}">'
+                f'<figcaption style="font-size:.9em;opacity:.8">{words}</figcaption></figure>')

@@ -8,7 +8,7 @@ Docs: https://ttl-nb.github.io/ttl_nb/ui/panels.html.md"""
 __all__ = ['BUSY', 'SUGGESTED', 'Controls', 'JobPanel', 'consider', 'stop', 'tick', 'RatePanel', 'FitPanel']
 
 # %% ../../nbs/ui/40_panels.ipynb #c1ea6418
-import time
+import asyncio, time
 from collections import deque
 from collections.abc import Callable
 
@@ -82,7 +82,6 @@ class JobPanel:
 
     def _parts(self)->list: return []
     def _words(self, state:str)->str: return status_words(state, self.job.queue or 0, self.watcher.step, self._planned)
-    def _ipython_display_(self): self.chart._shown = Displayed(self.widget, self.chart)
 
     @property
     def scale(self)->str: return self.controls.scale
@@ -200,6 +199,20 @@ def _is_time(self, state:str)->bool:
     return True
 
 JobPanel._show, JobPanel._running_words, JobPanel._is_time = _show, _running_words, _is_time
+
+# %% ../../nbs/ui/40_panels.ipynb #7115f562
+async def _pulse(self):
+    while True:
+        await asyncio.sleep(.1)
+        self.tick()
+
+def _ipython_display_(self):
+    self.chart._shown = Displayed(self.widget, self.chart)
+    try: loop = asyncio.get_running_loop()
+    except RuntimeError: return
+    if self._task is None or self._task.done(): self._task = loop.create_task(self._pulse())
+
+JobPanel._task, JobPanel._pulse, JobPanel._ipython_display_ = None, _pulse, _ipython_display_
 
 # %% ../../nbs/ui/40_panels.ipynb #ab4a6117
 SUGGESTED = dict(valley="in the middle of the longest fall", steep="where the loss falls fastest",
