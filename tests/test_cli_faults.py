@@ -93,7 +93,7 @@ def test_names(data, source, capsys):
     refused(capsys, *study(table, "--source", "knee"), says="must be NAME=FILES, a ready source such as phantom-chest, or none, got 'knee'")
     refused(capsys, *study(table, "--source", "knee=nowhere-*.safetensors"), says="no file is called 'nowhere-*.safetensors'")
     refused(capsys, *study(table, "--source", "none", "--backbone", "resnet11"), says="`backbone` must be one of")
-    refused(capsys, *study(table, "--source", "none", "--engine", "magic"), says="`engine` must be one of inline, processes, got 'magic'")
+    refused(capsys, *study(table, "--source", "none", "--engine", "magic"), says="`engine` must be one of inline, processes, ray, got 'magic'")
     refused(capsys, *study(table, "--source", "none", "--max-lr", "fast"), says="`--max-lr` must be a number or find, got 'fast'")
 
 

@@ -18,15 +18,15 @@ def end_of(command:list[str], capsys)->tuple[int,str]:
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
 def test_the_store_cannot_write_any_more(code, tmp_path, monkeypatch, capsys):
     "The third run cannot be kept: the first two are, and the same command does the rest."
-    table, folder, honest, written = make_table(tmp_path/"images"), tmp_path/"study", store._write_whole, []
-    def full(file, write):
+    table, folder, honest, written = make_table(tmp_path/"images"), tmp_path/"study", store.write_arrays, []
+    def full(file, **arrays):
         if len(written) == 2: raise OSError(code, os.strerror(code), str(file))
-        written.append(file); honest(file, write)
-    monkeypatch.setattr(store, "_write_whole", full)
+        written.append(file); honest(file, **arrays)
+    monkeypatch.setattr(store, "write_arrays", full)
     exit_code, text = end_of(study(table, folder, "inline"), capsys)
     assert exit_code == 2 and text.count("ttl-nb:") == 1 and os.strerror(code) in text and "the finished runs are kept" in text
     assert len(Store(folder).ids()) == 2
-    monkeypatch.setattr(store, "_write_whole", honest)
+    monkeypatch.setattr(store, "write_arrays", honest)
     exit_code, _ = end_of(study(table, folder, "inline"), capsys)
     assert not exit_code and len(rows(folder)) == 10
 

@@ -1,10 +1,13 @@
 """A study that is killed goes on where it was, and ends with the table of one that was not."""
-import json, os, signal, subprocess, sys, time
+import json, os, signal, sqlite3, subprocess, sys, time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from jobs import until
+from killing import Zygote, children, descendants, gone, kill, runs
 from PIL import Image
 
 ENV = dict(os.environ, OMP_NUM_THREADS="1")
@@ -79,13 +82,141 @@ def test_workers_leave_when_their_study_is_killed(table, tmp_path):
     "Only the driver is killed; its workers must not stay behind with their memory."
     process = subprocess.Popen(study(table, tmp_path/"study", "processes"), env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while len(list((tmp_path/"study"/"runs").glob("*.npz"))) < 2: time.sleep(.05); assert process.poll() is None
-    workers = [int(p) for t in Path(f"/proc/{process.pid}/task").iterdir() for p in (t/"children").read_text().split()]
+    workers = children(process.pid)
     process.kill(); process.wait()
-    until = time.monotonic() + 15
-    while any(_runs(p) for p in workers) and time.monotonic() < until: time.sleep(.1)
-    assert len(workers) >= 2 and not any(_runs(p) for p in workers)
+    assert len(workers) >= 2 and gone(workers)
 
 
-def _runs(pid:int)->bool:
-    try: return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError: return False
+# Random moments
+
+RUNS = 6
+
+def small(table:Path, folder:Path, engine:str="inline")->list[str]:
+    "Words after `ttl-nb` of a study of few and short runs, with all that a study writes."
+    return [*map(str, ["study", "--target", table, "--source", "none", "--freezing", "full", "--freezing", "head", "--n-train", 10, "--seeds", RUNS//2, "--epochs", 2, "--image-size", 16,
+                       "--engine", engine, "--workers", 2, "--folder", folder, "--json", folder.with_suffix(".json")])]
+
+@pytest.fixture(scope="module")
+def zygote(tmp_path_factory):
+    z = Zygote(tmp_path_factory.mktemp("cache"))
+    yield z
+    z.close()
+
+
+def spoilt(folder:Path)->list[str]:
+    "Files of a study that are neither whole nor plainly unfinished."
+    from ttl_nb.study.store import Store
+    found, beside = [], [f for f in [folder.with_suffix(".json")] if f.exists()]
+    for f in (f for f in [*beside, *folder.rglob("*")] if f.is_file() and not (f.name.startswith(".") and f.suffix == ".part")):
+        try: READ.get(f.suffix, lambda f: None)(f)
+        except Exception as e: found.append(f"{f.name}: {type(e).__name__} {e}")
+    if (folder/"study.sqlite").exists():
+        with sqlite3.connect(folder/"study.sqlite") as db: found += [str(r) for r in db.execute("PRAGMA integrity_check") if r != ("ok",)]
+        for i in Store(folder).ids(): Store(folder).arrays(i); Store(folder).recording(i)
+    return found
+
+
+def _closed(f):
+    assert f.read_text(encoding="utf-8").rstrip().endswith("</html>")
+
+def _arrays(f):
+    with np.load(f) as a: assert all(a[k] is not None for k in a)
+
+READ = {".json": lambda f: json.loads(f.read_text()), ".parquet": pd.read_parquet, ".html": _closed, ".npz": _arrays, ".npy": np.load}
+
+
+@pytest.fixture(scope="module")
+def unbroken(zygote, table, tmp_path_factory):
+    "Seconds that an uninterrupted study takes, how often it writes, and its table."
+    folder = tmp_path_factory.mktemp("unbroken")/"study"
+    start = time.monotonic()
+    assert zygote.run(small(table, folder), folder) == 0, zygote.log.read_text()
+    return time.monotonic() - start, zygote.events, rows(folder)
+
+
+def kept(folder:Path)->dict:
+    "Finished runs, and when their files were written."
+    from ttl_nb.study.store import Store
+    if not (folder/"study.sqlite").exists(): return {}
+    return {i: (folder/"runs"/f"{i}.npz").stat().st_mtime_ns for i in Store(folder).ids()}
+
+
+def killed_again_and_again(zygote, table, unbroken, tmp_path, kills, seed, parallel=lambda i: False):
+    "Kill studies until it has been done so often; every study that comes to its end must show the table of the unbroken one. How many died, and finished."
+    rng, (seconds, events, whole) = np.random.default_rng(seed), unbroken
+    died, finished, n = Counter(), 0, 0
+    folder = tmp_path/"study0"
+    while sum(died.values()) < kills or kept(folder):
+        before, how = kept(folder), "none" if sum(died.values()) >= kills else "workers" if parallel(n) else rng.choice(["moment", "write"])
+        n += 1
+        engine = "processes" if how == "workers" else "inline"
+        zygote.start(small(table, folder, engine), folder, event=int(rng.integers(1, events)) if how == "write" else 0)
+        who = _kill(zygote.pid, how, float(rng.uniform(0, seconds)), rng, folder, len(before))
+        code = zygote.end()
+        assert gone(who), "processes stayed behind"
+        assert code in (0, -signal.SIGKILL) or how == "workers", f"exit {code} after {how}: {zygote.log.read_text()[-2000:]}"
+        assert "Traceback" not in (said := zygote.log.read_text()), said[-3000:]
+        assert not (found := spoilt(folder)), found
+        after = kept(folder)
+        assert before.items() <= after.items(), "finished runs were lost or done again"
+        assert len(after) <= RUNS
+        if code: died[how] += 1; continue
+        assert len(after) == RUNS and not list(folder.rglob(".*")), list(folder.rglob(".*"))
+        pd.testing.assert_frame_equal(rows(folder), whole)
+        finished += 1; folder = tmp_path/f"study{finished}"
+    return died, finished
+
+
+def _kill(pid, how, after, rng, folder, n)->list[int]:
+    "Kill the command, or one of its workers, after some time; returns the processes that must not outlive it."
+    if how == "moment": time.sleep(after); kill(pid)
+    if how != "workers": return []
+    until = time.monotonic() + 60 # Workers load torch first
+    while len(list((folder/"runs").glob("*.npz"))) < min(n + 1, RUNS) and runs(pid) and time.monotonic() < until: time.sleep(.02)
+    time.sleep(float(rng.uniform(0, 1)))
+    who = [pid, *descendants(pid)]
+    kill(who[int(rng.integers(len(who)))])
+    return who[1:]
+
+
+def test_killed_at_random_moments(zygote, table, unbroken, tmp_path):
+    "At a time, and at a write: nothing finished is lost or counted twice, every file is whole or absent."
+    died, finished = killed_again_and_again(zygote, table, unbroken, tmp_path, 4, seed=0)
+    assert sum(died.values()) >= 4 and finished
+
+
+@pytest.mark.slow
+def test_killed_fifty_times(zygote, table, unbroken, tmp_path):
+    "The same with drivers and workers of studies in processes among them."
+    died, finished = killed_again_and_again(zygote, table, unbroken, tmp_path, 50, seed=1, parallel=lambda i: i % 4 == 3)
+    print(f"{sum(died.values())} kills survived ({dict(died)}), {finished} studies finished with the table of the unbroken one")
+    assert sum(died.values()) >= 50
+
+
+# The clock, and Ctrl-C
+
+def test_the_clock_is_set_back(zygote, table, unbroken, tmp_path):
+    "By an hour, in the middle of a study: it ends as ever, and no time is negative."
+    from ttl_nb.study.store import Store
+    folder = tmp_path/"study"
+    assert zygote.run(small(table, folder), folder, clock_back=unbroken[0]/3) == 0, zygote.log.read_text()
+    pd.testing.assert_frame_equal(rows(folder), unbroken[2])
+    assert (Store(folder).table()["seconds"] > 0).all()
+    assert zygote.run(small(table, folder), folder) == 0
+
+
+@pytest.mark.parametrize("engine", ["inline", "processes"])
+def test_ctrl_c(engine, zygote, table, unbroken, tmp_path):
+    "All of the terminal's processes get it: the command says how to go on, leaves within seconds, and nobody stays behind."
+    folder = tmp_path/"study"
+    pid = zygote.start(small(table, folder, engine), folder)
+    until(lambda: len(list((folder/"runs").glob("*.npz"))) >= 2, 240, "no run was finished")
+    who = descendants(pid)
+    start = time.monotonic(); os.killpg(pid, signal.SIGINT)
+    code, seconds, said = zygote.end(), time.monotonic() - start, zygote.log.read_text()
+    assert code == 130 and seconds < 10 and gone(who, 5), (code, seconds)
+    assert "Traceback" not in said and said.count("ttl-nb:") == 1 and "the same command goes on from there" in " ".join(said.split()), said[-3000:]
+    assert not spoilt(folder) and 2 <= len(before := kept(folder)) < RUNS
+    assert zygote.run(small(table, folder), folder) == 0
+    assert before.items() <= kept(folder).items()
+    pd.testing.assert_frame_equal(rows(folder), unbroken[2])

@@ -10,7 +10,7 @@ from fastcore.docments import docments
 from project import ROOT, module_files, module_name, notebook_files, project_files, read_notebook, source
 
 IMAGE_BYTES = 60_000          # of one picture left in a notebook, base64
-EXPORTS_NOTHING = ('index.ipynb', 'tutorials')
+EXPORTS_NOTHING = ('index.ipynb', 'tutorials', 'howto')
 NOTEBOOKS = {str(f.relative_to(ROOT/'nbs')): f for f in notebook_files()}
 MODULES = {module_name(f): f for f in module_files() if f.name not in ('__init__.py', '_modidx.py')}
 

@@ -14,6 +14,14 @@ from difflib import get_close_matches
 # %% ../nbs/05_errors.ipynb #28b7f2ed
 class InputError(ValueError):
     "Something that was brought in cannot be used: one sentence naming the culprit, the options and the way out."
+    def __init__(self,
+        sentence:str="", # What is wrong, the options and the way out
+    ): super().__init__(_readable(str(sentence)))
+
+def _readable(text:str, most:int=2000)->str:
+    "A text on one line, and no longer than a person reads."
+    if len(text) > most: text = f"{text[:most*3//4]} … {text[-most//4:]}"
+    return " ".join(text.split("\n")) if "\n" in text else text
 
 # %% ../nbs/05_errors.ipynb #028fcc71
 def check_choice(

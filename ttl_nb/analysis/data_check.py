@@ -54,9 +54,10 @@ def open_table(
     label:str|Sequence[str]="label", # Column of class names, or several of 0 and 1
     patient:str="patient_id",     # Column of patients, or "none"
     split:str|None="split",       # Column of train, test, valid
+    allow_outside:bool=False,     # May file names, or symbolic links, lead out of image_dir?
 )->tuple[Domain,np.ndarray,pd.DataFrame]: # The domain; (n,) patients; other columns as text
     "Open a table that may have patients in two splits; other faults of a table are errors, as ever."
-    given = dict(image_dir=image_dir, label=label, split=split)
+    given = dict(image_dir=image_dir, label=label, split=split, allow_outside=allow_outside)
     table = lambda: pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     try: domain = from_csv(file, patient=patient, **given)
     except InputError as e:

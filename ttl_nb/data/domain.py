@@ -39,7 +39,7 @@ def _digest(file:str) -> str:
     if is_phantom(file): return phantom_digest(file)
     try:
         stat = os.stat(file)
-        key = (file, stat.st_size, stat.st_mtime_ns)
+        key = (file, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
         if key not in _digests:
             with open(file, "rb") as f: _digests[key] = hashlib.file_digest(f, "sha256").hexdigest()
         return _digests[key]
@@ -183,11 +183,11 @@ def _clean(
     return items, classes or tuple(sorted(items["label"].unique())), Path(base)
 
 # %% ../../nbs/data/30_domain.ipynb #113ba6ed
-def _content_hash(items:pd.DataFrame, classes:tuple[str, ...], multi_label:bool, root:Path) -> str:
+def _content_hash(items:pd.DataFrame, classes:tuple[str, ...], multi_label:bool, root:Path, digests:Sequence[str]) -> str:
     "16 hex digits that change with anything that a run could see."
     h = hashlib.sha256(json.dumps([classes, multi_label]).encode())
     rows = items.drop(columns="file").to_numpy(object).tolist()
-    for name, row, digest in zip(_relative(items, root), rows, file_digests([split_frame(f)[0] for f in items["file"]])):
+    for name, row, digest in zip(_relative(items, root), rows, digests):
         h.update(json.dumps([name, *row, digest]).encode())
     return h.hexdigest()[:16]
 
@@ -232,7 +232,12 @@ class Domain:
     @cached_property
     def hash(self) -> str:
         "16 hex digits of the content: labels, patients, splits and the bytes of every file."
-        return _content_hash(self.items, self.classes, self.multi_label, self.root)
+        return _content_hash(self.items, self.classes, self.multi_label, self.root, self.digests)
+
+    @cached_property
+    def digests(self) -> tuple[str, ...]:
+        "sha256 of each row's file, as it was when this was first asked: what the hash, and every cache, is about."
+        return tuple(file_digests([split_frame(f)[0] for f in self.items["file"]]))
 
     @cached_property
     def names(self) -> np.ndarray:

@@ -95,11 +95,22 @@ def load_checkpoint(
     file = Path(file)
     header = read_header(file)
     recorded = header.pop("hash")
-    with safe_open(file, "pt") as f: state = {k: _single(f.get_tensor(k)) for k in f.keys()}
+    state = _tensors(file)
     lists = {k: tuple(map(_fixed, header[k])) for k in ("classes", "images", "patients", "imputed") if k in header}
     found = Checkpoint(state, **(header | lists), file=str(file))
     if found.hash != recorded: raise InputError(f"checkpoint '{file}' is damaged: its weights do not match its hash")
     return found
+
+def _tensors(file:Path)->dict:
+    "Name -> tensor, of numbers that networks are made of."
+    try:
+        with safe_open(file, "pt") as f: state = {k: _single(f.get_tensor(k)) for k in f.keys()}
+    except Exception as e: raise InputError(f"checkpoint '{file}' is damaged: its tensors can't be read ({type(e).__name__})") from e # of safetensors, of torch
+    odd = [k for k,v in state.items() if v.dtype not in _NUMBERS]
+    if odd: raise InputError(f"checkpoint '{file}' is damaged: its tensor '{odd[0]}' holds {state[odd[0]].dtype}")
+    return state
+
+_NUMBERS = (torch.float32, torch.float64, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
 
 def _fixed(v): return tuple(v) if isinstance(v, list) else v
 

@@ -33,12 +33,28 @@ def file_metadata(
         with safe_open(file, "np") as f: return f.metadata() or {}
     except SafetensorError as e:
         raise InputError(f"checkpoint '{file}' is {_kind(Path(file))}; bring one that `ttl-nb pretrain` wrote") from e
+    except OSError as e: raise InputError(f"checkpoint '{file}' cannot be read: {e.strerror or e}") from e
 
 def is_own(
     meta:dict[str,str], # From `file_metadata`
 )->bool: # False for weights from elsewhere
     "Does this header belong to a file that `save_checkpoint` wrote?"
     return meta.get("format", "").startswith("ttl_nb checkpoint")
+
+_KINDS = dict(backbone=str, classes=list, image_size=int, domain=str, domain_hash=str, images=list, recipe=dict, score=dict, input=str, patients=list, imputed=list)
+_NEEDED = ("backbone", "classes", "image_size")
+
+def _word(file:Path, name:str, text:str):
+    "One thing that a checkpoint says of itself, if it is of the kind that it must be."
+    try: found = json.loads(text)
+    except (ValueError, RecursionError) as e: raise InputError(f"checkpoint '{file}' is damaged: what it says of its `{name}` can't be read") from e
+    if found is None and _KINDS[name] is dict: found = {}
+    inner = list if name == "imputed" else str
+    numbers = [found.get(k, 0.) for k in ("auc", "low", "high")] if name == "score" and isinstance(found, dict) else []
+    if (not isinstance(found, _KINDS[name]) or isinstance(found, bool) or isinstance(found, list) and not all(isinstance(x, inner) for x in found)
+        or not all(isinstance(x, (int, float)) for x in numbers) or name == "image_size" and not 0 <= found <= 1024):
+        raise InputError(f"checkpoint '{file}' is damaged: its `{name}` cannot be {text[:40]}")
+    return found
 
 def read_header(
     file:str|Path, # A file that `save_checkpoint` wrote
@@ -47,7 +63,8 @@ def read_header(
     if not Path(file).is_file(): raise InputError(f"checkpoint '{file}' does not exist")
     if not is_own(meta := file_metadata(file)):
         raise InputError(f"checkpoint '{file}' does not say which backbone it holds; bring one that `ttl-nb pretrain` wrote")
-    return {k: json.loads(meta[k]) for k in META if k in meta} | dict(hash=meta.get("hash", ""))
+    if lacking := [k for k in _NEEDED if k not in meta]: raise InputError(f"checkpoint '{file}' is damaged: it does not say its `{lacking[0]}`")
+    return {k: _word(file, k, meta[k]) for k in META if k in meta} | dict(hash=meta.get("hash", ""))
 
 METHODS = ("labels", "simclr") # How a source is pretrained: on its labels, or on images alone
 

@@ -9,7 +9,7 @@ __all__ = ['unwrap', 'Match', 'match_names', 'to_checkpoint', 'from_file', 'cont
            'from_torchxrayvision', 'open_source']
 
 # %% ../../nbs/models/40_imported.ipynb #369ad47b
-import pickle, re, warnings
+import pickle, re, warnings, zipfile
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib import import_module
@@ -125,6 +125,8 @@ def _refuse_few(match:Match, state:dict, backbone:str, label:str, least:float):
 
 # %% ../../nbs/models/40_imported.ipynb #54ae3831
 def _clean(name:str, t:Tensor, label:str)->Tensor:
+    if t.layout != torch.strided or t.device.type != "cpu" or t.is_quantized or t.is_complex():
+        raise InputError(f"{label} cannot be used: its tensor '{name}' is sparse, quantised, complex or empty; save plain weights")
     t = t.detach().to(torch.float32) if t.is_floating_point() else t.detach()
     if not t.isfinite().all(): raise InputError(f"{label} is damaged: its tensor '{name}' is not finite")
     return t.contiguous()
@@ -166,11 +168,20 @@ def _as_tensors(load, label:str)->dict:
                          "you trust it, load it yourself and save its tensors: torch.save(model.state_dict(), 'weights.pt')") from e
     except PermissionError as e: raise InputError(f"{label} cannot be read: {e.strerror}") from e
     except Exception as e: # torch raises whatever a damaged archive leads it to
-        raise InputError(f"{label} cannot be read as torch weights, it is damaged or of another kind: {(str(e) or type(e).__name__).splitlines()[0]}") from e
+        raise InputError(f"{label} cannot be read as torch weights, it is damaged or of another kind: {(str(e).strip() or type(e).__name__).splitlines()[0][:200]}") from e
+
+def _check_archive(file:Path, label:str):
+    "torch compresses nothing: an archive that unfolds to more than itself is none of its own."
+    try:
+        with zipfile.ZipFile(file) as z: size = sum(i.file_size for i in z.infolist())
+    except Exception: return # No archive, or a damaged one: torch says what is wrong with it
+    if size > (most := file.stat().st_size + 1_000_000):
+        raise InputError(f"{label} is refused: it unfolds to {size:,} bytes, more than the {most:,} that a file of its size may have; save it again with torch.save")
 
 def _read_foreign(file:Path)->dict:
     label = f"file '{file}'"
-    if file.suffix == ".safetensors": return unwrap(load_file(file), label)
+    if file.suffix == ".safetensors": return unwrap(_as_tensors(lambda: load_file(file), label), label)
+    _check_archive(file, label)
     return unwrap(_as_tensors(lambda: torch.load(file, map_location="cpu", weights_only=True), label), label)
 
 # %% ../../nbs/models/40_imported.ipynb #4732be9f

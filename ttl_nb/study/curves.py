@@ -20,6 +20,7 @@ from ..analysis.drawing import GREY, INK, dress, label_ends, line_styles, new_pa
 from ..errors import InputError, check_choice
 from ..models.stages import STAGES
 from .results import HANDMADE, NO_NETWORK, THUMBNAIL, Results
+from .store import read_arrays, whole
 
 # %% ../../nbs/study/38_curves.ipynb #ca49406a
 def curve_table(
@@ -238,7 +239,7 @@ def class_pictures(
 )->dict[str,np.ndarray]: # Class -> (k,H,W) uint8; empty where the study kept none
     "A few training images of each class."
     if not (file := results.folder/"pictures.npz").is_file(): return {}
-    with np.load(file) as f: rows, pixels = f["rows"], f["pixels"]
+    with whole(file): found = read_arrays(file); rows, pixels = found["rows"], found["pixels"]
     rows, first = np.unique(rows, return_index=True); pixels, labels = pixels[first], results.labels[rows]
     has = (lambda i: labels[:,i] > 0) if labels.ndim == 2 else (lambda i: labels == i)
     return {c: pixels[has(i)][:most] for i,c in enumerate(results.says["target"]["classes"])}

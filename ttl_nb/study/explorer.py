@@ -26,6 +26,7 @@ from .report import (BASELINE_WORDS, COMBINE_WORDS, INIT_WORDS, PLAN_WORDS, arm_
 from ..analysis.metrics import auc_interval
 from ..atomic import write_text
 from .results import NO_NETWORK, Results
+from .store import read_arrays, whole
 from ..train.freezing import GROUPS
 from ..train.recipe import Recipe, is_converged_probe
 from ..train.recording import Recording
@@ -216,7 +217,7 @@ def _kept_tiles(results:Results, rows:np.ndarray)->tuple[np.ndarray,np.ndarray]:
     "Which of the rows the study's folder keeps a small copy of, and those copies."
     file = results.folder/"thumbnails.npz"
     if not file.is_file(): return np.zeros(0, int), np.zeros((0, 1, 1), np.uint8)
-    with np.load(file) as f: at, pixels = {r: i for i,r in enumerate(f["rows"].tolist())}, f["pixels"]
+    with whole(file): found = read_arrays(file); at, pixels = {r: i for i,r in enumerate(found["rows"].tolist())}, found["pixels"]
     kept = np.array([i for i,r in enumerate(rows.tolist()) if r in at], int)
     return kept, pixels[[at[r] for r in rows[kept].tolist()]]
 

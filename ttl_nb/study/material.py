@@ -20,7 +20,7 @@ from ..data.domain import Domain
 from ..data.phantom import phantom
 from ..data.pixels import load_pixels
 from ..errors import InputError, check_choice, check_number
-from ..models.checkpoint import Checkpoint, load_checkpoint
+from ..models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .claims import ROLES
 from .engine import engine_named
 from ..train.fit import pretrain, pretrain_recipe
@@ -118,26 +118,30 @@ def _file(self, role:str, seed:int, folder:Path)->Path:
     name = re.sub(r"[^a-zA-Z0-9]+", "-", self.part(role)[0])
     return folder/f"{name}-{self._recipe(role, seed).id[:10]}.safetensors"
 
-def _pretrain(material:Material, piece:tuple):
-    "One pretraining, as a worker does it."
-    role, seed, file = piece
-    _, domain, n = material.part(role)
-    pretrain(domain, n, seed, file, load_pixels(domain, material.image_size), image_size=material.image_size, backbone=material.backbone, **material.budget)
-    return role
+def _pretrain(prepared:tuple, piece:tuple)->tuple[Path,Checkpoint]:
+    "One pretraining, as a worker does it, and where it is to be kept."
+    (ready, pixels), (role, seed, file) = prepared, piece
+    (_, domain, n), m = ready.material.part(role), ready.material
+    return file, pretrain(domain, n, seed, None, pixels[role], device=ready.device, image_size=m.image_size, backbone=m.backbone, **m.budget)
 
 def _sources(self,
     roles, # Which are needed
     folder:Path, # Where pretrainings are kept
-    engine:str="processes", # `inline` or `processes`
-    workers:int=None, # How many processes; `None`: one a core
+    engine:str="processes", # `inline`, `processes` or `ray`
+    workers:int=None, # How many at a time; `None`: one a core
     progress:Callable=None, # Called with (networks done, networks in all)
+    address:str=None, # Engine ray: as for `Study.run`
+    gpus:float=0., # Engine ray: share of a card that each trains on
 )->dict[str,tuple[str,list[Checkpoint]]]: # Role -> name and pretrainings
     "Pretrain what is missing, and read all."
     folder.mkdir(parents=True, exist_ok=True)
     files = {role: [self._file(role, s, folder) for s in range(self.pretrainings)] for role in roles}
     pieces = list({f: (role, s, f) for role,own in files.items() for s,f in enumerate(own) if not f.is_file()}.values())
-    for role in roles if pieces else (): load_pixels(self.part(role)[1], self.image_size)
-    for i,_ in enumerate(engine_named(engine, workers)(_Ready(self), _pretrain, pieces, workers), 1):
+    wanted = tuple(dict.fromkeys(role for role,_,_ in pieces))
+    for role in wanted: load_pixels(self.part(role)[1], self.image_size)
+    ready = _Ready(self, wanted, "cuda" if gpus else "cpu")
+    for i,(file, found) in enumerate(engine_named(engine, workers, address, gpus)(ready, _pretrain, pieces, workers), 1):
+        save_checkpoint(found, file)
         if progress: progress(i, len(pieces))
     return {role: (self.part(role)[0], [load_checkpoint(f) for f in own]) for role,own in files.items()}
 
@@ -145,7 +149,9 @@ def _sources(self,
 class _Ready:
     "What a worker begins with: it can be sent to another process."
     material:Material
-    def __call__(self)->Material: return self.material
+    roles:tuple[str,...]
+    device:str
+    def __call__(self)->tuple: return self, {role: np.asarray(load_pixels(self.material.part(role)[1], self.material.image_size)) for role in self.roles}
 
 def _said(self)->str: # One sentence
     "Target, sources and network in words."

@@ -38,7 +38,7 @@ from .protocols.same_body_part import SAME_BODY_PART
 from .protocols.scores import SCORES
 from .protocols.variance import VARIANCE
 from .published import PUBLISHED, finding_of
-from .report import interval, number
+from .report import failed_sentences, interval, number
 from .results import JOINED, NO_NETWORK, Arm, Results, arm_name
 from .study import Study
 from .study_gates import sources_matched
@@ -194,20 +194,23 @@ def replicate(
     material:Material, # On what
     scale:Scale=Scale(), # How much
     folder:str|Path="replication", # Where everything goes; what is there is not run again
-    engine:str="processes", # `inline` or `processes`
-    workers:int=None, # How many processes; `None`: one a core
+    engine:str="processes", # `inline`, `processes` or `ray`
+    workers:int=None, # How many runs at a time; `None`: one a core
     tell:Callable=lambda what: None, # Called with what begins; gives a function that is called with (done, in all), or `None`
     command:str="", # How the user started this
+    address:str=None, # Engine ray: as for `Study.run`
+    gpus:float=0., # Engine ray: share of a card that each run trains on
 )->list[Answer]:
     "Pretrain, run, ask the gates, judge."
     folder, arms, patients = Path(folder), {}, 0
     roles = dict.fromkeys(r for p in protocols for w in arms_wanted(p, scale).values() if (r := w.role))
-    sources = material.sources(list(roles), folder/"sources", engine, workers, tell("pretraining"))
+    sources = material.sources(list(roles), folder/"sources", engine, workers, tell("pretraining"), address, gpus)
     wanted = studies_wanted(protocols, scale)
     studies = {fields: make_study(material, sources, fields, own, scale, folder) for fields,own in wanted.items()}
     for fields,own in wanted.items():
         try:
-            results = studies[fields].run(engine, workers, tell(folder_name(fields)), command)
+            results = studies[fields].run(engine, workers, tell(folder_name(fields)), command, address, gpus)
+            if failed := failed_sentences(results): raise InputError(f"study '{folder_name(fields)}': {' '.join(failed)} No claim is judged before they are done")
             heed_gates(results, sources, own)
         except GateFailed as e: raise GateFailed(f"study '{folder_name(fields)}': {e}") from e
         arms |= read_arms(results, sources, own); patients = results.n_patients

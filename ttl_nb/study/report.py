@@ -10,8 +10,8 @@ __all__ = ['PLAN_WORDS', 'BASELINE_WORDS', 'INIT_WORDS', 'COMBINE_WORDS', 'numbe
            'thumbnail_answer', 'handmade_answer', 'gains', 'question_answer', 'images_answer', 'plan_lines',
            'source_of', 'source_rows', 'source_cautions', 'weight_sentences', 'held_back', 'setting', 'setting_rows',
            'data_counts', 'data_sentences', 'pool_caution', 'mark', 'arm_tables', 'verdict_words', 'contrast_tables',
-           'resolvable_sentence', 'reproduce', 'limits', 'title_words', 'unfinished_sentence', 'page', 'refuse',
-           'render', 'write_report']
+           'resolvable_sentence', 'reproduce', 'limits', 'title_words', 'unfinished_sentence', 'failed_sentences',
+           'page', 'refuse', 'render', 'write_report']
 
 # %% ../../nbs/study/40_report.ipynb #bfaa70f0
 import json
@@ -614,8 +614,20 @@ def unfinished_sentence(
     "Says that runs are missing."
     if not results.missing: return ""
     n = len(results.says["ids"])
-    return (f"This study is unfinished: {len(results.runs):,} of {n:,} runs are done, {results.missing:,} {'is' if results.missing == 1 else 'are'} missing. What follows will change; "
-            "the gates of the whole study have not been asked.")
+    return (f"This study is unfinished: {len(results.runs):,} of {n:,} runs are done, {results.missing:,} {'is' if results.missing == 1 else 'are'} missing. What follows will change"
+            f"{'' if results.gates else '; the gates of the whole study have not been asked'}.{''.join(' ' + s for s in failed_sentences(results))}")
+
+def failed_sentences(
+    results:Results, # What a study found
+    most:int=10, # Runs to name
+)->list[str]: # A sentence on all of them, and one on each; none where no run failed
+    "Which runs were tried in vain, and how they ended."
+    failed = results.failed
+    if not len(failed): return []
+    one = len(failed) == 1
+    named = [f"Failed: {arm_words(r.source, r.freezing)}, {r.n_train:,} images, seed {r.seed}: {r.error}." for r in failed.head(most).itertuples()]
+    return [f"{count(len(failed), 'run')} failed {failed['tries'].max()} times and {'is' if one else 'are'} tried again when the study is started again.", *named,
+            *[f"And {len(failed) - most:,} more."]*(len(failed) > most)]
 
 def page(
     results:Results, # What a study found

@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .. import __version__
 from ..analysis.baselines import thumbnails
 from ..analysis.metrics import Contrast, Influence, Interval, auc_influence, contrast, holm, mean_auc
 from ..atomic import atomic_file
@@ -28,15 +27,11 @@ from ..data.pixels import load_pixels
 from ..data.subset import draw_subset
 from ..errors import InputError, check_choice
 from ..models.header import learned_blind
-from .store import Store, write_arrays
+from .cluster import versions
+from .store import Store, read_arrays, whole, write_arrays
 from ..train.recording import Recording
 
 # %% ../../nbs/study/35_results.ipynb #1c110919
-def _versions()->dict:
-    from importlib.metadata import version
-    return dict(python=platform.python_version(), ttl_nb=__version__,
-                **{p: version(p) for p in ("torch", "torchvision", "fastai", "numpy", "scikit-learn")})
-
 def _source_facts(checkpoints:list)->dict:
     return dict(domain=checkpoints[0].domain, backbone=checkpoints[0].backbone, input=checkpoints[0].input, classes=list(checkpoints[0].classes), checkpoints=[c.hash for c in checkpoints],
                 n_train=checkpoints[0].recipe.get("n_train"), scores=[c.score for c in checkpoints],
@@ -51,7 +46,7 @@ def write_study(
     says = dict(format="ttl_nb study 1", target=dict(name=t.name, body_part=t.body_part, classes=list(t.classes), multi_label=t.multi_label,
                 hash=t.hash, has_test_set=t.has_test_set, simulated=any(map(is_phantom, t.items["file"]))), sources={n: _source_facts(c) for n,c in study.sources.items()}, names=study.names,
                 n_train=study.n_train, freezing=study.freezing, baselines=study.baselines, seeds=study.seeds, left_out=study.left_out, command=command,
-                recipe=asdict(r), ids=[i.id for _,i in study.grid], grid_seeds=[s for s,_ in study.grid], versions=_versions())
+                recipe=asdict(r), ids=[i.id for _,i in study.grid], grid_seeds=[s for s,_ in study.grid], versions=dict(python=platform.python_version(), **versions()))
     with atomic_file(study.folder/"study.json") as part: part.write_text(json.dumps(says, indent=1))
 
 def write_cases(
@@ -106,6 +101,16 @@ def arm_name(
     "A source with its initialisation, where that is not the usual one; several at once, with how."
     return " ".join([source, *[init]*(init not in ("pretrained", "scratch", None)), *[combine]*(combine != "none")])
 
+def _study_of(says)->dict:
+    "What a study says it is about, if it does."
+    if lacking := {"format", "target", "names", "ids", "grid_seeds", "freezing", "n_train"} - set(says): raise KeyError(min(lacking))
+    return says
+
+def _cases_of(cases:pd.DataFrame)->pd.DataFrame:
+    "Labels, splits and hashed patients, if they are."
+    if not all(isinstance(v, str) for c in ("patient", "split") for v in cases[c]): raise TypeError("patient")
+    return cases
+
 class Results:
     "What a study found, read from its folder."
     def __init__(self,
@@ -114,8 +119,9 @@ class Results:
         self.folder = Path(folder)
         if not (self.folder/"study.json").is_file():
             raise InputError(f"'{folder}' is not a study's folder: it holds no study.json; give the `--folder` of a study that was run")
-        self.says = json.loads((self.folder/"study.json").read_text())
-        self.store, self.cases = Store(self.folder), pd.read_parquet(self.folder/"cases.parquet")
+        with whole(self.folder/"study.json") as file: self.says = _study_of(json.loads(file.read_text()))
+        with whole(self.folder/"cases.parquet") as file: self.cases = _cases_of(pd.read_parquet(file))
+        self.store = Store(self.folder)
 
     @cached_property
     def runs(self)->pd.DataFrame:
@@ -133,10 +139,18 @@ class Results:
         return len(self.says["ids"]) - len(self.runs)
 
     @cached_property
+    def failed(self)->pd.DataFrame:
+        "Those of them that were tried in vain, a row each: recipe, how often, and how it ended."
+        table = self.store.failed()
+        table = table[table["recipe_id"].isin(self.says["ids"])].reset_index(drop=True)
+        return table.assign(source=[arm_name(s, i, json.loads(r).get("combine", "none")) for s,i,r in zip(table["source"], table["init"], table["recipe"])])
+
+    @cached_property
     def gates(self)->list[dict]:
         "Answers of the study's gates; empty when they have not been asked."
         file = self.folder/"gates.json"
-        return json.loads(file.read_text()) if file.is_file() else []
+        if not file.is_file(): return []
+        with whole(file): return json.loads(file.read_text())
 
     @property
     def labels(self)->np.ndarray:
@@ -163,9 +177,8 @@ def _run_influences(self)->dict:
 
 def _read_draws(file:Path)->dict:
     "(n_train, seed) -> what a baseline's file holds of that draw: rows, scores, folds and, if it has one, checkpoint."
-    with np.load(file) as f: held = {k: f[k] for k in f}
     found = {}
-    for k,v in held.items():
+    for k,v in read_arrays(file).items():
         n, seed, what = k.split("_")
         found.setdefault((int(n), int(seed)), {})[what] = v
     return dict(sorted(found.items()))

@@ -17,6 +17,7 @@ from typing import Callable
 
 import numpy as np
 import pandas as pd
+import torch
 
 from ..analysis.baselines import BASELINES
 from ..atomic import atomic_file
@@ -27,11 +28,11 @@ from ..errors import InputError, check_choice, check_number
 from ..models.checkpoint import Checkpoint, sources_by_name
 from ..models.stages import check_init, reads_source
 from .baseline_arms import as_it_came, deep_features, write_baselines
-from .engine import engine_named
+from .engine import TRIES, Failed, engine_named
 from .gates import Gate, GateFailed, check_run, checkpoints_differ, scores_differ, shuffled_labels, stop
 from .overlap import check_unseen
 from .results import JOINED, NO_NETWORK, Results, arm_name, write_cases, write_study, write_thumbnails
-from .store import Store
+from .store import Store, failed_row, pack_run
 from .study_gates import (arms_share, blanks_are_no_positives, patients_apart, several_seeds, similarity_is_sound,
                                      sources_apart, sources_matched)
 from ..train.features import rows_asked
@@ -97,28 +98,47 @@ class _Job:
     "What a worker needs to do runs: picklable, and small but for the weights."
     target:Domain
     sources:dict
-    folder:Path
     image_size:int
+    asked:dict # Checkpoint hash -> rows of the images that its probes will ask for
+    device:str="cpu"
 
     def __call__(self)->tuple:
-        "Prepare: pixels are mapped from the cache, not copied."
-        return self, load_pixels(self.target, self.image_size), Store(self.folder)
+        "Prepare: pixels are mapped from the cache, not copied; no features are known to be there."
+        return self, np.asarray(load_pixels(self.target, self.image_size)), set()
 
-def _do_run(prepared:tuple, piece:tuple)->dict|None:
-    "One run: fit, gates, store; or, of a piece without a seed, the features for the probes of one source."
-    (job, pixels, store), (seed, recipe, *rows) = prepared, piece
-    if seed is None: deep_features(recipe, job.target, job.sources, pixels, *rows); return None
-    return store.add(check_run(fit(recipe, job.target, job.sources, pixels)), seed)
+def _do_run(prepared:tuple, piece:tuple)->tuple|None:
+    "One run: fit, gates, pack; or, of a piece without a seed, only the features for the probes of one source."
+    (job, pixels, _), (seed, recipe) = prepared, piece
+    _see_to_features(recipe, *prepared)
+    if seed is None: return None
+    run = check_run(fit(recipe, job.target, job.sources, pixels, device=job.device))
+    if job.device != "cpu": run.facts["device"] = torch.cuda.get_device_name(job.device)
+    return pack_run(run, seed)
+
+def _see_to_features(recipe:Recipe, job:_Job, pixels:np.ndarray, there:set):
+    "Have this machine keep what the probes of a source ask for, before the first of them."
+    for own in _apart(recipe, job.sources) if job.asked and _reads_features(recipe) else ():
+        if own.checkpoint_hash in there: continue
+        deep_features(own, job.target, job.sources, pixels, job.asked[own.checkpoint_hash])
+        there.add(own.checkpoint_hash)
 
 # %% ../../nbs/study/10_study.ipynb #3f93b02a
-def _pieces(target:Domain, runs:list, sources:dict=None)->list[tuple]:
-    "What workers are to do: features for the probes of each checkpoint, then the runs, in each seed probes last."
+def _reads_features(r:Recipe)->bool: return is_converged_probe(r) and r.init == "pretrained"
+
+def _apart(r:Recipe, sources:dict)->list[Recipe]:
+    "The recipe of each source by itself."
+    return [own for own,_ in apart(r, pick_checkpoint(r, sources) if r.combine != "none" else None)]
+
+def _probes(runs:list, sources:dict)->dict[str,list[Recipe]]:
+    "Checkpoint hash -> recipes of the probes that read its features."
     groups = {}
-    for r in [r for _,r in runs if is_converged_probe(r) and r.init == "pretrained"]:
-        for own,_ in apart(r, pick_checkpoint(r, sources) if r.combine != "none" else None): groups.setdefault(own.checkpoint_hash, []).append(own)
-    first = [(None, group[0], rows_asked(target, group)) for group in groups.values()]
+    for own in [own for _,r in runs if _reads_features(r) for own in _apart(r, sources)]: groups.setdefault(own.checkpoint_hash, []).append(own)
+    return groups
+
+def _pieces(runs:list, probes:dict)->list[tuple]:
+    "What workers are to do: features for the probes of each checkpoint, then the runs, in each seed probes last."
     at = {seed: i for i,seed in enumerate(dict.fromkeys(seed for seed,_ in runs))}
-    return first + sorted(runs, key=lambda piece: (at[piece[0]], is_converged_probe(piece[1])))
+    return [(None, group[0]) for group in probes.values()] + sorted(runs, key=lambda piece: (at[piece[0]], is_converged_probe(piece[1])))
 
 # %% ../../nbs/study/10_study.ipynb #b08f3aba
 class Study:
@@ -212,27 +232,41 @@ Study._check_sources, Study._check_sizes = _check_sources, _check_sizes
 
 # %% ../../nbs/study/10_study.ipynb #be159f75
 def _run(self,
-    engine:str="processes", # `inline` or `processes`
-    workers:int=None, # How many processes; `None`: one a core
+    engine:str="processes", # `inline`, `processes` or `ray`
+    workers:int=None, # How many runs at a time; `None`: one a core
     progress:Callable=None, # Called with (runs done, runs in all, the row just finished or `None`)
     command:str="", # How the user started this, for the report
+    address:str=None, # Engine ray: address of the cluster (HOST:PORT), or `auto`; `None`: a cluster of this machine alone
+    gpus:float=0., # Engine ray: share of a card that each run trains on; 0: runs train on CPUs, with the same results as by the other engines
 )->Results: # The finished study
     "Do every run that is missing, then the gates and the baselines."
-    do, store = engine_named(engine, workers), Store(self.folder)
+    do, store = engine_named(engine, workers, address, gpus), Store(self.folder)
     load_pixels(self.target, self.image_size)
-    for stale in (self.folder/"gates.json", *self.folder.glob("baseline*.npz")): stale.unlink(missing_ok=True)
-    write_study(self, command); write_cases(self)
+    with store.alone(): return self._run_alone(do, store, workers, progress, command, gpus)
+
+def _run_alone(self, do:Callable, store:Store, workers, progress, command:str, gpus:float)->Results:
+    "What another study may not do in the same folder at the same time. Until it says what it is about (`study.json`), the folder is none's."
+    for stale in (self.folder/"study.json", self.folder/"gates.json", *self.folder.glob("baseline*.npz")): stale.unlink(missing_ok=True)
+    write_cases(self); write_study(self, command)
     done = store.ids()
     missing, n = [(seed, r) for seed,r in self.grid if r.id not in done], len(self.grid)
-    job, finished = _Job(self.target, self.sources, self.folder.absolute(), self.image_size), n - len(missing)
+    probes, finished = {} if gpus else _probes(missing, self.sources), n - len(missing)
+    job = _Job(self.target, self.sources, self.image_size, {h: rows_asked(self.target, group) for h,group in probes.items()}, "cuda" if gpus else "cpu")
     if progress: progress(finished, n, None)
     with self._gates_kept():
-        for row in do(job, _do_run, _pieces(self.target, missing, self.sources), workers=workers):
-            if row is None: continue
+        for found in do(job, _do_run, _pieces(missing, probes), workers=workers, stops=(InputError, GateFailed)):
+            if (row := _keep(store, found)) is None: continue
             finished += 1
             if progress: progress(finished, n, row)
+    if not finished: raise InputError(f"all {n} runs failed; the last ended with '{store.failed()['error'].iloc[-1]}'")
     write_baselines(self); self.gates()
     return self.results()
+
+def _keep(store:Store, found:tuple|Failed|None)->dict|None:
+    "Keep what an engine gave: a run, or a note of one that failed."
+    if not isinstance(found, Failed): return found and store.keep(*found)
+    seed, recipe = found.piece
+    if seed is not None: store.fail(failed_row(recipe, seed, TRIES, found.error))
 
 @contextmanager
 def _gates_kept(self):
@@ -243,7 +277,7 @@ def _gates_kept(self):
         self._keep_gates(planned if e.gate in planned else [*planned, e.gate])
         raise
 
-Study.run, Study._gates_kept = _run, _gates_kept
+Study.run, Study._run_alone, Study._gates_kept = _run, _run_alone, _gates_kept
 Study.image_size = property(lambda self: self.grid[0][1].image_size, doc="Pixels a side.")
 
 # %% ../../nbs/study/10_study.ipynb #c25cac3f

@@ -114,15 +114,19 @@ CULL = 30 # Seconds after which a kernel without a page ends
 _EXTENSIONS = ["anywidget", "@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8"]
 
 def _voila(folder:Path, ip:str, port:int, token:str)->list[str]:
-    options = {"Voila.ip": ip, "Voila.port": port, "Voila.token": token, "Voila.open_browser": False, "Voila.port_retries": 0,
+    (folder/"config").mkdir()
+    (folder/"config"/"voila.json").write_text(json.dumps(dict(Voila=dict(token=token))))
+    options = {"Voila.config_file_paths": folder/"config", "Voila.ip": ip, "Voila.port": port, "Voila.open_browser": False, "Voila.port_retries": 0,
                "VoilaConfiguration.template": "ttl", "VoilaConfiguration.show_tracebacks": False,
                "MappingKernelManager.cull_idle_timeout": CULL, "MappingKernelManager.cull_interval": 10, "MappingKernelManager.cull_connected": False}
     return [sys.executable, "-m", "voila", str(folder/"page"/"playground.ipynb"), *[f"--{k}={v}" for k,v in options.items()],
             *[f"--VoilaConfiguration.extension_allowlist={e}" for e in _EXTENSIONS]]
 
+def _safe()->dict: return os.environ | dict(PYTHONSAFEPATH="1")
+
 def _environment(folder:Path, join:str)->dict:
     paths = os.pathsep.join(filter(None, [str(folder/"share"), os.environ.get("JUPYTER_PATH")]))
-    return os.environ | dict(TTL_NB_PLAYGROUND=str(folder), TTL_NB_JOIN=join, JUPYTER_PATH=paths, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+    return _safe() | dict(TTL_NB_PLAYGROUND=str(folder), TTL_NB_JOIN=join, JUPYTER_PATH=paths, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 
 @contextmanager
 def _running(command:list[str], log:Path, **options):
@@ -183,7 +187,7 @@ def serve(
         host = _own_address() if ip in ("0.0.0.0", "::") else ip
         join = f"http://{host}:{port}/?token={token}"
         write_shared(folder, offer, teacher, seats, training)
-        trainer = stack.enter_context(_running([sys.executable, "-m", "ttl_nb.ui.trainer", str(folder/"offer.json"), str(folder/"trainer.sock")], folder/"trainer.log", stdin=subprocess.PIPE))
+        trainer = stack.enter_context(_running([sys.executable, "-m", "ttl_nb.ui.trainer", str(folder/"offer.json"), str(folder/"trainer.sock")], folder/"trainer.log", stdin=subprocess.PIPE, env=_safe()))
         voila = stack.enter_context(_running(_voila(folder, ip, port, token), folder/"voila.log", env=_environment(folder, join if seats else "")))
         _wait_for((folder/"trainer.sock").exists, trainer, folder/"trainer.log", "the trainer")
         _wait_for(_answers("127.0.0.1" if ip == "0.0.0.0" else ip, port), voila, folder/"voila.log", "Voila")

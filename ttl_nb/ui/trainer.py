@@ -483,7 +483,7 @@ def _close(self):
 
 Trainer._warm, Trainer._adopt, Trainer._close = _warm, _adopt, _close
 
-def _environment()->dict: return dict(os.environ, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OMP_WAIT_POLICY="passive")
+def _environment()->dict: return dict(os.environ, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OMP_WAIT_POLICY="passive", PYTHONSAFEPATH="1")
 
 def _started(address:str):
     "A worker that was started, not forked."
