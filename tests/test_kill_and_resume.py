@@ -186,6 +186,7 @@ def test_killed_at_random_moments(zygote, table, unbroken, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_killed_fifty_times(zygote, table, unbroken, tmp_path):
     "The same with drivers and workers of studies in processes among them."
     died, finished = killed_again_and_again(zygote, table, unbroken, tmp_path, 50, seed=1, parallel=lambda i: i % 4 == 3)

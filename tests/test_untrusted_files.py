@@ -117,7 +117,19 @@ def command(): # The command as it is installed
     return str(found)
 
 
-@pytest.mark.parametrize("engine", [pytest.param("inline", marks=pytest.mark.slow), "processes"])
+def test_what_the_command_starts_does_not_look_beside_the_images(monkeypatch, tmp_path):
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    with pytest.raises(SystemExit): app(["report", str(tmp_path)])
+    (lay_traps(tmp_path/"images", tmp_path/"it-ran"))
+    for how in (["-c", "import joblib, pickle"], ["-m", "joblib"]): subprocess.run([sys.executable, *how], cwd=tmp_path/"images", capture_output=True)
+    assert not (tmp_path/"it-ran").exists()
+    subprocess.run([sys.executable, "-c", "import joblib"], cwd=tmp_path/"images", capture_output=True, env={k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"})
+    assert (tmp_path/"it-ran").exists(), "the traps are harmless, and this test with them"
+    monkeypatch.setenv("PYTHONSAFEPATH", ""); monkeypatch.delenv("PYTHONSAFEPATH")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["inline", "processes"])
 def test_modules_beside_the_images_are_not_imported(engine, tmp_path):
     "Somebody unpacks a stranger's images, and works in that folder."
     from test_kill_and_resume import make_table

@@ -529,7 +529,7 @@ def _label_array(file:Path, key:str) -> np.ndarray: # (n, k) int64
         shape, _, dtype = _array_header(f := io.BytesIO(z.read(f"{key}.npy")))
         n = math.prod(shape)
         if dtype.kind not in "biu" or not shape or not 0 < n*dtype.itemsize <= MAX_TABLE:
-            raise InputError(f"`{key}` of {file} holds no class numbers: {dtype} {shape}.")
+            raise InputError(f"{file} can't be read as a MedMNIST archive: `{key}` holds no class numbers, but {dtype} {shape}.")
         f.seek(0)
         return np.load(f, allow_pickle=False).reshape(shape[0], -1).astype(np.int64)
 
