@@ -99,7 +99,8 @@ def write_text(
     file:str|Path, # Where to
     what:str, # What it is, for messages
 )->Path: # The file
-    "Write a text whole or not at all."
+    "Write a text whole or not at all; its folder is there."
+    if not (folder := Path(file).parent).is_dir(): raise InputError(f"{what} '{file}' cannot be written: there is no folder '{folder}'; give another file")
     try:
         with atomic_file(file) as part: part.write_text(text, encoding="utf-8")
     except OSError as e: raise InputError(f"{what} '{file}' cannot be written: {e.strerror}; give another file") from e
