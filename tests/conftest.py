@@ -12,3 +12,12 @@ def real_data() -> Path:
     if not (folder/"chest_kermany"/"labels.csv").is_file():
         pytest.skip(f"no real images in {folder}: set TTL_NB_REAL_DATA to the folder that holds chest_kermany, chest_nih, knee_oai and natural_cifar10")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def safe_path():
+    "The command has its workers look for no module where the user works: a test that calls it in this process must not have the next one's scripts do so."
+    before = os.environ.get('PYTHONSAFEPATH')
+    yield
+    if before is None: os.environ.pop('PYTHONSAFEPATH', None)
+    else: os.environ['PYTHONSAFEPATH'] = before

@@ -153,7 +153,7 @@ def killed_again_and_again(zygote, table, unbroken, tmp_path, kills, seed, paral
         zygote.start(small(table, folder, engine), folder, event=int(rng.integers(1, events)) if how == "write" else 0)
         who = _kill(zygote.pid, how, float(rng.uniform(0, seconds)), rng, folder, len(before))
         code = zygote.end()
-        assert gone(who), "processes stayed behind"
+        assert gone(who, 60), "processes stayed behind"
         assert code in (0, -signal.SIGKILL) or how == "workers", f"exit {code} after {how}: {zygote.log.read_text()[-2000:]}"
         assert "Traceback" not in (said := zygote.log.read_text()), said[-3000:]
         assert not (found := spoilt(folder)), found
@@ -183,6 +183,21 @@ def test_killed_at_random_moments(zygote, table, unbroken, tmp_path):
     "At a time, and at a write: nothing finished is lost or counted twice, every file is whole or absent."
     died, finished = killed_again_and_again(zygote, table, unbroken, tmp_path, 4, seed=0)
     assert sum(died.values()) >= 4 and finished
+
+
+ORPHAN = """
+import os, sys, time
+from ttl_nb.study import engine
+driver = os.getpid()
+if pid := os.fork(): print(pid, flush=True); os._exit(0)
+while os.getppid() == driver: time.sleep(.01)
+engine._start_worker(dict, driver); time.sleep(60)
+"""
+
+def test_a_worker_leaves_whose_driver_died_while_it_started():
+    "It loads torch for seconds, and then has another parent, which it must not take for its driver."
+    r = subprocess.run([sys.executable, "-W", "ignore", "-c", ORPHAN], stdout=subprocess.PIPE, text=True, env=ENV)
+    assert gone([int(r.stdout)], 20), "the worker stayed behind"
 
 
 @pytest.mark.slow

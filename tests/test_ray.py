@@ -108,9 +108,10 @@ def test_a_killed_driver_goes_on_where_it_was(nodes, tmp_path):
     def workers(): return {a["pid"] for a in map(worker_of, processes()) if a and a["pid"] not in own}
     own = {a["pid"] for a in map(worker_of, processes()) if a}
     process = driver(tmp_path, nodes.address)
-    until(lambda: len(list(tmp_path.iterdir())) >= 4 or process.poll() is not None, 150)
-    mine = workers()
-    process.kill(); process.wait(); process.stdout.close()
+    try:
+        until(lambda: len(list(tmp_path.iterdir())) >= 4 or process.poll() is not None, 150)
+        mine = workers()
+    finally: process.kill(); process.wait(); process.stdout.close()
     before = {f.name: f.stat().st_mtime_ns for f in tmp_path.iterdir()}
     assert 4 <= len(before) < 20 and mine
     assert gone(mine, 60), "workers of a dead driver stayed"
@@ -145,11 +146,12 @@ def test_a_local_cluster_is_quiet_private_and_gone(tmp_path):
     "It says nothing, listens on the loopback alone, writes nothing into the home folder, and its workers die with its driver."
     env = ENV | dict(HOME=str(tmp_path/"home")); (tmp_path/"home").mkdir(); (tmp_path/"kept").mkdir()
     process = subprocess.Popen([sys.executable, "-c", DRIVER, tmp_path/"kept", ""], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    until(lambda: len(list((tmp_path/"kept").iterdir())) >= 4 or process.poll() is not None, 150)
-    pids, begun = descendants(process.pid), process.poll() is None
-    agents = {p for p in pids if b"Agent" in Path(f"/proc/{p}/cmdline").read_bytes()} # Two idle ones try for a minute to tell that they leave
-    addresses = listening([process.pid, *pids])
-    process.kill()
+    try:
+        until(lambda: len(list((tmp_path/"kept").iterdir())) >= 4 or process.poll() is not None, 200)
+        pids, begun = descendants(process.pid), process.poll() is None
+        agents = {p for p in pids if b"Agent" in Path(f"/proc/{p}/cmdline").read_bytes()} # Two idle ones try for a minute to tell that they leave
+        addresses = listening([process.pid, *pids])
+    finally: process.kill()
     said = process.communicate(timeout=30)[0]
     assert begun and said == "", said
     assert addresses <= {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"} and addresses, addresses

@@ -122,9 +122,9 @@ def _leave_with(parent:int):
     while os.getppid() == parent: time.sleep(.5)
     os._exit(1)
 
-def _start_worker(prepare):
+def _start_worker(prepare, driver:int):
     global _prepared
-    threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_leave_with, args=(driver,), daemon=True).start() # Asked now, its parent may be another: the driver can have died meanwhile
     _prepared = attempt(lambda *_: prepare(), None, None)
 
 def _do(work, piece):
@@ -139,7 +139,7 @@ class _Pool:
 
     def _submit(self, piece):
         if self.pool is None:
-            self.pool = ProcessPoolExecutor(self.workers, initializer=_start_worker, initargs=(self.prepare,), env=ENV, timeout=600)
+            self.pool = ProcessPoolExecutor(self.workers, initializer=_start_worker, initargs=(self.prepare, os.getpid()), env=ENV, timeout=600)
         return self.pool.submit(_do, self.work, piece)
 
     def begin(self, piece):
