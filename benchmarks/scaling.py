@@ -124,7 +124,7 @@ def happened():
     return found
 
 
-def drawn_run(recipe, target, sources, pixels): # As `fit` is called
+def drawn_run(recipe, target, sources, pixels, device): # As `fit` is called
     "A run as `fit` returns one, whose scores are drawn."
     import numpy as np
     from ttl_nb.data.subset import draw_subset
