@@ -5,7 +5,6 @@ it loads the page, opens its kernel's websocket, asks for the widgets, sets the 
 buttons; the browsers themselves run on the students' machines. Memory is read from /proc, so this runs on Linux."""
 import argparse, asyncio, json, math, random, re, sys, time, uuid
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
-from itertools import accumulate
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -21,21 +20,18 @@ SAYS = argparse.Namespace()
 
 # A seat, as its server sees it
 
-PROTOCOL = "v1.kernel.websocket.jupyter.org"
-
 def message(kind, content, **metadata):
-    "As Jupyter's websocket takes it: how many offsets, the offsets, and the parts."
+    "As Jupyter's websocket takes it."
+    from jupyter_server.services.kernels.connection.base import serialize_msg_to_ws_v1
     header = dict(msg_id=uuid.uuid4().hex, msg_type=kind, username="seat", session="seat", version="5.3", date="2026-01-01T00:00:00Z")
-    parts = [b"shell", *(json.dumps(o).encode() for o in (header, {}, metadata, content))]
-    at = list(accumulate(map(len, parts), initial=8*(len(parts) + 2)))
-    return b"".join([len(at).to_bytes(8, "little"), *(o.to_bytes(8, "little") for o in at), *parts])
+    return serialize_msg_to_ws_v1([json.dumps(o).encode() for o in (header, {}, metadata, content)], "shell")
 
 
 def heard(raw):
     "Kind and content of a message, without its arrays."
-    at = [int.from_bytes(raw[8*i + 8:8*i + 16], "little") for i in range(int.from_bytes(raw[:8], "little"))]
-    parts = [raw[a:b] for a, b in zip(at, at[1:])]
-    return json.loads(parts[1])["msg_type"], json.loads(parts[4])
+    from jupyter_server.services.kernels.connection.base import deserialize_msg_from_ws_v1
+    parts = deserialize_msg_from_ws_v1(raw)[1]
+    return json.loads(parts[0])["msg_type"], json.loads(parts[3])
 
 
 class Seat:
@@ -98,6 +94,7 @@ async def seated(link): # With its token
     "A seat that is ready: its page is there, and its kernel has told its widgets."
     from tornado.httpclient import AsyncHTTPClient
     from tornado.websocket import websocket_connect
+    from ttl_nb.ui.guarded import PROTOCOL
     client = AsyncHTTPClient(force_instance=True, max_buffer_size=2**28)
     answer = await client.fetch(link, request_timeout=300, connect_timeout=300)
     kernel, at = re.search(r'"kernelId": "([0-9a-f-]+)"', answer.body.decode())[1], urlsplit(link)

@@ -128,7 +128,7 @@ def all_pairs(backbone, part, turns, quick): # `part`: how many eighths of the p
 
 
 def resnet18(quick): return all_pairs("resnet18", 8, 1 if quick else 3, quick)
-def resnet50(quick): return all_pairs("resnet50", 2, 1 if quick else 3, quick)
+def resnet50(quick): return all_pairs("resnet50", 1, 1 if quick else 3, quick)
 
 
 # Memory, in processes of their own

@@ -336,7 +336,7 @@ def processes(quick):
     from ttl_nb.study.store import Store
     from ttl_nb.study.study import Study
     from ttl_nb.train.fit import fit
-    n_train, seeds, fields, turns = (16, 2, dict(epochs=10, min_steps=0), 1) if quick else (100, 8, {}, 2)
+    n_train, seeds, fields, turns = (16, 2, dict(epochs=10, min_steps=0), 1) if quick else (100, 6, {}, 2)
     with temporary_folder() as folder:
         files, checkpoints = images(folder, 2*n_train, 40 if quick else 200), {"source": source(0, "resnet10")}
         def study(engine):

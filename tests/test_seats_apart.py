@@ -4,8 +4,12 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-import pytest
+import psutil, pytest
+from jupyter_server.services.kernels.connection.base import deserialize_msg_from_ws_v1, serialize_msg_to_ws_v1
+from tornado.httpclient import HTTPClientError, HTTPRequest
+from tornado.websocket import websocket_connect
 
+from ttl_nb.ui.guarded import PROTOCOL
 from browser import chromium  # noqa: F401 (fixture)
 from jobs import until
 from test_escaping import CLASSES, NAME, domain, page, quiet  # noqa: F401 (fixtures)
@@ -19,7 +23,7 @@ def server(domain, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TTL_NB_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(server, "_wait_for", lambda *args: honest(*args, seconds=200)) # A busy machine
-        with server.serve(Offer({NAME: domain}, {}, 48), port=8980, seats=4, training=dict(epochs=1, min_steps=4)) as served: yield served
+        with server.serve(Offer({NAME: domain}, {}, 48), port=8980, seats=8, training=dict(epochs=1, min_steps=4)) as served: yield served
 
 
 def token(server): return re.search("token=([^&]+)", server.link)[1]
@@ -68,34 +72,72 @@ def test_with_the_token_no_file_and_no_list_of_kernels(server):
     assert asked(server, f"/api/kernels/{uuid.uuid4()}", True, "DELETE")[0] in (403, 404)
 
 
-def test_a_seat_runs_no_code(server, tmp_path):
-    "Its socket takes messages of widgets, and none that would run something."
-    from tornado.httpclient import HTTPRequest
-    from tornado.websocket import websocket_connect
+def kernel_of(server):
+    "A seat's kernel, as its page names it."
     status, text = asked(server, "/", with_token=True)
     assert status == 200
-    kernel = re.search(r'"kernelId":\s*"([0-9a-f-]{36})"', text)[1]
-    ran = tmp_path/"it-ran"
-    def message(kind, **content): return json.dumps(dict(channel="shell", header=dict(msg_id=uuid.uuid4().hex, msg_type=kind, username="", session="s", version="5.3", date=""), parent_header={}, metadata={}, content=content))
+    return re.search(r'"kernelId":\s*"([0-9a-f-]{36})"', text)[1]
+
+
+async def connected(server, kernel, with_token=True, **options):
+    "The websocket of a seat."
+    headers = {"Authorization": f"token {token(server)}"} if with_token else {}
+    request = HTTPRequest(f"ws{root(server)[4:]}/api/kernels/{kernel}/channels", headers=headers)
+    return await websocket_connect(request, **(dict(subprotocols=[PROTOCOL]) | options))
+
+
+def message(kind, **content):
+    "As a seat's browser sends it."
+    header = dict(msg_id=uuid.uuid4().hex, msg_type=kind, username="", session="s", version="5.3", date="")
+    return serialize_msg_to_ws_v1([json.dumps(o).encode() for o in (header, {}, {}, content)], "shell")
+
+
+async def kinds_heard(ws, last, seconds=30):
+    "The kinds of the messages that come, to the first of kind `last`."
+    said, end = [], time.monotonic() + seconds
+    while time.monotonic() < end and last not in said:
+        try: got = await asyncio.wait_for(ws.read_message(), 5)
+        except asyncio.TimeoutError: continue
+        if got is None: break
+        said.append(json.loads(deserialize_msg_from_ws_v1(got)[1][0])["msg_type"])
+    return said
+
+
+def test_a_seat_runs_no_code(server, tmp_path):
+    "Its socket takes messages of widgets, and none that would run something."
+    kernel, ran = kernel_of(server), tmp_path/"it-ran"
     async def talk():
-        url = f"ws{root(server)[4:]}/api/kernels/{kernel}/channels"
-        with pytest.raises(Exception): await websocket_connect(HTTPRequest(url)) # Without the token
-        ws, said = await websocket_connect(HTTPRequest(url, headers={"Authorization": f"token {token(server)}"})), []
-        code = f"open({str(ran)!r}, 'w')"
+        with pytest.raises(HTTPClientError): await connected(server, kernel, with_token=False)
+        ws, code = await connected(server, kernel), f"open({str(ran)!r}, 'w')"
         for m in (message("execute_request", code=code, silent=False, store_history=False, user_expressions={}, allow_stdin=False),
                   message("complete_request", code=code, cursor_pos=3), message("inspect_request", code=code, cursor_pos=3, detail_level=0), message("kernel_info_request")):
-            await ws.write_message(m)
-        end = time.monotonic() + 30
-        while time.monotonic() < end and "kernel_info_reply" not in said:
-            try: got = await asyncio.wait_for(ws.read_message(), 5)
-            except asyncio.TimeoutError: continue
-            if got is None: break
-            if isinstance(got, str): said.append(json.loads(got)["header"]["msg_type"])
+            await ws.write_message(m, binary=True)
+        said = await kinds_heard(ws, "kernel_info_reply")
         ws.close()
         return said
     said = asyncio.run(talk())
     assert "kernel_info_reply" in said and not {"execute_reply", "complete_reply", "inspect_reply"} & set(said), said
     assert not ran.exists()
+
+
+def test_a_message_that_lies_about_its_size_costs_nothing(server):
+    "Eight bytes said how many numbers the server should list: a class's server would have had no memory left."
+    kernel, memory = kernel_of(server), lambda: psutil.Process(server.voila.pid).memory_info().rss
+    async def talk():
+        with pytest.raises(HTTPClientError) as e: await connected(server, kernel, subprotocols=[])
+        assert e.value.code == 400 # The older protocol
+        for bad in ((2**64 - 1).to_bytes(8, "little") + bytes(64), bytes(3), "{}"):
+            ws = await connected(server, kernel)
+            await ws.write_message(bad, binary=isinstance(bad, bytes))
+            assert await asyncio.wait_for(ws.read_message(), 20) is None and ws.close_code == 1007, bad # Hung up on
+        ws = await connected(server, kernel)
+        await ws.write_message(message("kernel_info_request"), binary=True)
+        said = await kinds_heard(ws, "kernel_info_reply")
+        ws.close()
+        return said
+    before = memory()
+    assert "kernel_info_reply" in asyncio.run(talk()), "the seat does not answer any more"
+    assert memory() - before < 2**26
 
 
 def test_a_kernel_cannot_be_guessed(server):

@@ -119,7 +119,7 @@ def _voila(folder:Path, ip:str, port:int, token:str)->list[str]:
     options = {"Voila.config_file_paths": folder/"config", "Voila.ip": ip, "Voila.port": port, "Voila.open_browser": False, "Voila.port_retries": 0,
                "VoilaConfiguration.template": "ttl", "VoilaConfiguration.show_tracebacks": False,
                "MappingKernelManager.cull_idle_timeout": CULL, "MappingKernelManager.cull_interval": 10, "MappingKernelManager.cull_connected": False}
-    return [sys.executable, "-m", "voila", str(folder/"page"/"playground.ipynb"), *[f"--{k}={v}" for k,v in options.items()],
+    return [sys.executable, "-m", "ttl_nb.ui.guarded", str(folder/"page"/"playground.ipynb"), *[f"--{k}={v}" for k,v in options.items()],
             *[f"--VoilaConfiguration.extension_allowlist={e}" for e in _EXTENSIONS]]
 
 def _safe()->dict: return os.environ | dict(PYTHONSAFEPATH="1")
