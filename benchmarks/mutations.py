@@ -325,15 +325,17 @@ def _close_header(header, rest, rng):
 
 def header_lies(data, rng): # Types, shapes, places and words of the header
     header, rest = _open_header(data)
-    names = [k for k in header if k != "__metadata__"]
-    for name in rng.choice(names, int(rng.integers(1, 4))):
-        e, lie = header[str(name)], int(rng.integers(6))
+    for _ in range(int(rng.integers(1, 4))):
+        tensors, lie = [k for k, v in header.items() if k != "__metadata__" and isinstance(v, dict)], int(rng.integers(6))
+        if not tensors: break
+        name, other = map(str, rng.choice(tensors, 2))
+        e = header[name]
         if lie == 0: e["dtype"] = str(rng.choice(["F64", "F16", "BF16", "I8", "U8", "BOOL", "F8_E4M3", "F8_E8M0", "I64", "C64", "U32", "X"]))
         if lie == 1: e["shape"] = [int(x) for x in rng.choice([0, 1, 2, 64, 2**31, 2**62], int(rng.integers(0, 6)))]
         if lie == 2: e["data_offsets"] = [int(x) for x in rng.choice([0, 4, 2**31, 2**62, len(rest)], 2)]
-        if lie == 3: e["data_offsets"] = header[str(rng.choice(names))].get("data_offsets", [0, 0])
-        if lie == 4: header[str(name)] = [None, 3, "x", {}, []][int(rng.integers(5))]
-        if lie == 5: header[str(name) + ".x"*int(rng.integers(1, 3))] = header.pop(str(name)); names = [k for k in header if k != "__metadata__"]
+        if lie == 3: e["data_offsets"] = header[other].get("data_offsets", [0, 0])
+        if lie == 4: header[name] = [None, 3, "x", {}, []][int(rng.integers(5))]
+        if lie == 5: header[name + ".x"*int(rng.integers(1, 3))] = header.pop(name)
     return _close_header(header, rest, rng)
 
 _WORDS = ["", "null", "5", "-1", "[]", "{}", "[[]]", '"x"', '"resnet9000"', '"densenet121"', "[1,2]", "[null]", '{"method":5}', "{", "1e999", "NaN", '["a","a"]', '"imagenet"', '"grey"', "9"*5000, "["*5000, '{"auc":"x"}', '"timm/../x"']

@@ -155,7 +155,8 @@ def killed_again_and_again(zygote, table, unbroken, tmp_path, kills, seed, paral
         code = zygote.end()
         assert gone(who, 60), "processes stayed behind"
         assert code in (0, -signal.SIGKILL) or how == "workers", f"exit {code} after {how}: {zygote.log.read_text()[-2000:]}"
-        assert "Traceback" not in (said := zygote.log.read_text()), said[-3000:]
+        said = zygote.log.read_text()
+        assert "Traceback" not in said or how == "workers" and "resource_tracker.py" in said, said[-3000:] # joblib's tracker, if it was the one, says so when it ends
         assert not (found := spoilt(folder)), found
         after = kept(folder)
         assert before.items() <= after.items(), "finished runs were lost or done again"

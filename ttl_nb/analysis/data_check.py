@@ -18,7 +18,6 @@ import re
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from .baselines import thumbnails
 from .lookalikes import lookalikes, shows_nothing
@@ -28,6 +27,7 @@ from ..data.contact_sheet import tile
 from ..data.domain import Domain
 from ..data.pixels import UnreadableImages, load_pixels
 from ..errors import InputError, check_number, some
+from ..figures import new_axes
 
 # %% ../../nbs/analysis/60_data_check.ipynb #fc60429b
 @dataclass(frozen=True)
@@ -76,12 +76,12 @@ def _named(domain:Domain, rows:Sequence[int], n:int=3)->str: return some(domain.
 def two_splits(
     domain:Domain,        # Images and splits
     patients:np.ndarray,  # (n,) who each image is of
-)->list[Finding]:
+)->list[Finding]: # One fault, or none
     "Patients who are in several splits."
     rows = np.flatnonzero(_twice(patients, domain.items["split"]))
     if not len(rows): return []
     rows = rows[np.argsort(patients[rows].astype(str), kind="stable")]
-    return [_fault("patients in two splits", f"{len(set(patients[rows]))} patients are in several splits, with {len(rows)} images "
+    return [_fault("patients in two splits", f"patients in several splits: {len(set(patients[rows]))}, with {len(rows)} images "
                    f"({_named(domain, rows, 4)}): a test on known patients says nothing, so move all images of a patient into one split.", rows)]
 
 # %% ../../nbs/analysis/60_data_check.ipynb #aec9a3a8
@@ -89,7 +89,7 @@ def crowds(
     domain:Domain,        # Images and splits
     patients:np.ndarray,  # (n,) who each image is of
     most:int=MOST_IMAGES, # Images of a patient
-)->list[Finding]:
+)->list[Finding]: # One caution a split, or none
     "Patients with very many images."
     table = pd.DataFrame({"patient": patients, "split": domain.items["split"], "row": np.arange(len(domain))})
     counts = table.groupby(["split", "patient"])["row"].agg(["size", "min"]).query("size > @most")
@@ -103,7 +103,7 @@ def scarce(
     domain:Domain,              # Images, labels and splits
     patients:np.ndarray,        # (n,) who each image is of
     fewest:int=FEWEST_PATIENTS, # Patients of a class in a split
-)->list[Finding]:
+)->list[Finding]: # One caution, or none
     "Classes with few patients."
     split, has = domain.items["split"].to_numpy(object), _has(domain)
     found = {(c, s): len(set(patients[(split == s) & has[:,i]])) for i,c in enumerate(domain.classes) for s in pd.unique(split)}
@@ -119,7 +119,7 @@ def copies(
     domain:Domain,        # Images, labels and splits
     patients:np.ndarray,  # (n,) who each image is of
     pairs:pd.DataFrame,   # What `lookalikes` found
-)->list[Finding]:
+)->list[Finding]: # One for each of the three that there is
     "Images that are there more than once: in two splits, under two patients, with two labels."
     if not len(pairs): return []
     a, b, split = pairs["a"].to_numpy(int), pairs["b"].to_numpy(int), domain.items["split"].to_numpy(object)
@@ -156,7 +156,7 @@ def likeness_to_rest(
 def pixel_faults(
     domain:Domain,      # For names
     pixels:np.ndarray,  # (n,H,W) uint8
-)->list[Finding]:
+)->list[Finding]: # One for each of the two that there is
     "Images that show nothing, and images that are inverted against the rest."
     blank, found = shows_nothing(pixels), []
     if blank.any():
@@ -273,7 +273,7 @@ def judged(
     asked:list[Followed],   # What `shortcuts` found
     rows:np.ndarray,        # Row numbers that were asked
     columns:pd.DataFrame,   # (n,...) other columns of the table
-)->tuple[list[Finding],list[Measured]]:
+)->tuple[list[Finding],list[Measured]]: # What is above its limit; everything that was measured
     "What is above its limit, in words; and all that was measured."
     measured, found, near = list(map(_measured, asked)), [], columns.iloc[rows].reset_index(drop=True)
     split, labels = domain.items["split"].to_numpy(object)[rows], domain.labels[rows]
@@ -323,7 +323,7 @@ def examine(
     columns:pd.DataFrame|None=None,      # (n,...) other columns of the table, such as view or age
     patients:np.ndarray|None=None,       # (n,) who each image is of; default the domain's
     progress:Callable[[int,int],None]|None=None, # Called with images read and images in all
-)->DataCheck:
+)->DataCheck: # What was found and measured
     "Ask everything that can be asked of a data set before training."
     check_number("image_size", image_size, 32, whole=True)
     columns = pd.DataFrame(index=range(len(domain))) if columns is None else columns.reset_index(drop=True)
@@ -361,7 +361,7 @@ def plot_findings(
     if not shown: raise InputError(f"nothing that was found in domain {check.domain.name!r} has images to draw: leave the sheet out.")
     files = check.domain.items["file"].to_numpy()
     picture = tile([np.asarray(load_pixels(list(files[list(f.rows[:n])]), size)) for f in shown])
-    if ax is None: ax = Figure(figsize=(1.2*n + 3.5, 1.2*len(shown) + .4), layout="constrained").subplots()
+    if ax is None: ax = new_axes(1.2*n + 3.5, 1.2*len(shown) + .4)
     ax.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="lanczos")
     ax.set(xticks=[], title=f"{check.domain.name}: what to look at")
     ax.set_yticks([size/2 + i*(size + 2) for i in range(len(shown))], [f"{f.name}\n({f.kind})" for f in shown])

@@ -9,14 +9,15 @@ __all__ = ['OKABE_ITO', 'INK', 'GREY', 'MARKERS', 'PANEL', 'line_styles', 'new_p
            'spread_labels', 'label_ends', 'described']
 
 # %% ../../nbs/analysis/08_drawing.ipynb #e8d4d758
-import base64, html, io
+import base64, html
 
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.isotonic import isotonic_regression
+
+from ..figures import ShownFigure, figure_png
 
 # %% ../../nbs/analysis/08_drawing.ipynb #684a0be8
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -50,7 +51,7 @@ def new_panels(
     "A new figure of panels that are alike in size."
     columns, (w, h), m = columns or n, size, _MARGINS | margins
     width, height = w*min(columns, n), h*-(-n//columns)
-    fig = Figure(figsize=(width, height))
+    fig = ShownFigure(figsize=(width, height))
     place = lambda i: ((w*(i % columns) + m["left"])/width, 1 - (h*(i//columns + 1) - m["bottom"])/height)
     return [fig.add_axes((*place(i), (w - m["left"] - m["right"])/width, (h - m["bottom"] - m["top"])/height)) for i in range(n)]
 
@@ -139,9 +140,6 @@ class described:
     def __repr__(self): return self.words
 
     def _repr_html_(self)->str:
-        out = io.BytesIO()
-        self.figure.savefig(out, format="png", dpi=2*self.dpi, facecolor="white", bbox_inches="tight", pad_inches=.08)
-        picture, words = base64.b64encode(out.getvalue()).decode(), html.escape(self.words)
-        width = round(int.from_bytes(out.getvalue()[16:20], "big")/2) # As the file's header says
-        return (f'<figure style="margin:0"><img alt="{words}" width="{width}" style="max-width:100%;height:auto" src="data:image/png;base64,{picture}">'
+        (picture, size), words = figure_png(self.figure, self.dpi), html.escape(self.words)
+        return (f'<figure style="margin:0"><img alt="{words}" width="{size["width"]}" style="max-width:100%;height:auto" src="data:image/png;base64,{base64.b64encode(picture).decode()}">'
                 f'<figcaption style="font-size:.9em;opacity:.8">{words}</figcaption></figure>')

@@ -144,7 +144,9 @@ class Influence:
     size:float = 2.  # Harmonic mean of the numbers of positive and negative patients, summed over classes or labels
 
     @property
-    def se(self)->float: return float(np.sqrt(self.psi@self.psi))
+    def se(self)->float:
+        "Standard error of the AUC, by patient."
+        return float(np.sqrt(self.psi@self.psi))
     def __repr__(self): return f"Influence(auc={self.auc:.3f}, se={self.se:.3f}, patients={len(self.ids)})"
 
 # %% ../../nbs/analysis/10_metrics.ipynb #af8ff1b3

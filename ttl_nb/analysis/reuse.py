@@ -51,9 +51,13 @@ class Heldout:
 
     def __len__(self): return len(self.images)
     @property
-    def multi_label(self)->bool: return self.labels.ndim == 2
+    def multi_label(self)->bool:
+        "Has an image several labels?"
+        return self.labels.ndim == 2
     @property
-    def n_patients(self)->int: return len(np.unique(self.patients.astype(str)))
+    def n_patients(self)->int:
+        "Patients behind the images."
+        return len(np.unique(self.patients.astype(str)))
     def __repr__(self): return f"Heldout({self.name or 'images'}: {len(self)} of {self.n_patients} patients, {self.images.shape[1]} px)"
 
 # %% ../../nbs/analysis/30_reuse.ipynb #f1f0ca46
@@ -289,7 +293,9 @@ class Reuse:
     left_out:tuple=() # Layers inside of stages that are not in the tables, since in some network they return the same for all images
 
     @property
-    def n(self)->int: return len(self.heldout)
+    def n(self)->int:
+        "Held-out images."
+        return len(self.heldout)
     def __repr__(self): return f"Reuse({self.before.name}, {self.heldout!r})"
 
 # %% ../../nbs/analysis/30_reuse.ipynb #9f6ee11a

@@ -260,7 +260,7 @@ def plot_rewinding(
         ax.plot(x[on], t["cost"][on], "s", markersize=7.5, markerfacecolor=face, markeredgecolor=AFTER["color"], markeredgewidth=1.4)
     for i,v in zip(x, t["cost"]):
         if v != v: continue
-        ax.annotate(f"{v:+.3f}".replace("-", "−"), (i, v), (7, 7), textcoords="offset points", va="center", fontsize=8.5, color=INK)
+        ax.annotate(f"{v:+.3f}".replace("-", "−"), (i, v), (6, 7), textcoords="offset points", va="center", fontsize=8, color=INK)
     return dress(ax, "What rewinding costs (filled: the interval excludes 0)", "stage set back to its initial weights",
                  "AUC lost, 95 % interval", 60)
 

@@ -495,11 +495,11 @@ def plot_ranking(
     ax=None, # matplotlib Axes; `None`: a new figure
 ): # The Axes
     "Every source's place under every score, with seed bands, beside the measured AUCs."
-    from matplotlib.figure import Figure
+    from ttl_nb.figures import new_axes
     t, m = ranking._scaled(), ranking._measured_points() if ranking.measured else None
     shown = list(dict.fromkeys(t["score"])) + ["measured"]*bool(ranking.measured)
     styles = line_styles([*ranking.sources, *["none"]*("none" in set(t["source"]))])
-    if ax is None: ax = Figure(figsize=(1.25*len(shown) + 2.6, 3.8), layout="constrained").subplots()
+    if ax is None: ax = new_axes(1.25*len(shown) + 2.6, 3.8)
     for x,k in enumerate(shown): _draw_column(ax, x, m if k == "measured" else t[t["score"] == k], styles)
     if m is not None: ax.axvline(len(shown) - 1.5, color="#999999", linewidth=.8)
     ax.set_xticks(range(len(shown)), ranking._ticks(shown), fontsize=9)

@@ -123,7 +123,7 @@ def from_csv(
     body_part:str="",                  # What is pictured: "chest", "knee" ...
     classes:Sequence[str]|None=None,   # Class names in order; default those found, sorted
     allow_outside:bool=False,          # May file names, or symbolic links, lead out of image_dir?
-) -> Domain:
+) -> Domain:                         # Its files were looked for, not opened
     "A domain from a csv table of files, labels and patients."
     file = Path(os.path.abspath(file))
     table = _read_table(file)
@@ -214,7 +214,7 @@ def from_folder(
     name:str|None=None,                # Name of the domain; default the folder's
     body_part:str="",                  # What is pictured: "chest", "knee" ...
     classes:Sequence[str]|None=None,   # Class names in order; default those of the folders, sorted
-) -> Domain:
+) -> Domain:                         # Its files were looked for, not opened
     "A domain from folders named after their classes."
     root = Path(_image_folder(folder))
     files = [(split, c, f) for split, part in _split_folders(root) for c, f in _class_files(part)]

@@ -10,11 +10,11 @@ __all__ = ['sheet_rows', 'tile', 'contact_sheet']
 # %% ../../nbs/data/65_contact_sheet.ipynb #a06797ee
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from .domain import Domain
 from .pixels import load_pixels
 from ..errors import check_number
+from ..figures import new_axes
 
 # %% ../../nbs/data/65_contact_sheet.ipynb #1be9e7c4
 def sheet_rows(
@@ -56,8 +56,7 @@ def contact_sheet(
     rows = {c: r for c, r in sheet_rows(domain, n, seed).items() if len(r)}
     files = domain.items["file"].to_numpy()
     picture = tile([np.asarray(load_pixels(list(files[r]), size)) for r in rows.values()])
-    if ax is None:
-        ax = Figure(figsize=(1.2*n + 1.5, 1.2*len(rows) + .4), layout="constrained").subplots()
+    if ax is None: ax = new_axes(1.2*n + 1.5, 1.2*len(rows) + .4)
     ax.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="lanczos")
     ax.set(xticks=[], title=domain.name)
     ax.set_yticks([size/2 + i*(size + 2) for i in range(len(rows))], list(rows))

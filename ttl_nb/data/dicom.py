@@ -714,9 +714,8 @@ def plot_steps(
     rows = explained if isinstance(explained, Mapping) else {"": explained}
     n = max(map(len, rows.values()))
     if axs is None:
-        from matplotlib.figure import Figure
-        figure = Figure((2.2*n, 2.6*len(rows)), layout="constrained")
-        axs = figure.subplots(len(rows), n, squeeze=False)
+        from ttl_nb.figures import new_axes
+        axs = new_axes(2.2*n, 2.6*len(rows), len(rows), n, squeeze=False)
     for row, (name, steps) in zip(np.reshape(axs, (len(rows), n)), rows.items()):
         for ax in row: ax.axis("off")
         for ax, step in zip(row, steps): _draw(ax, step)
@@ -731,4 +730,4 @@ def _draw(ax, step:Step):
     "One step's picture: values from 0 to 1 as they are, others by their range."
     low, high = (0, 1) if step.name not in ("decoded", "rescaled") else step.after
     ax.imshow(step.preview, cmap="gray", vmin=low, vmax=high if high > low else low + 1, interpolation="nearest")
-    ax.set_title(f"\n{step.name}: {step.after[0]:.4g} to {step.after[1]:.4g}", fontsize=6)
+    ax.set_title(f"\n{step.name}: {step.after[0]:.4g} to {step.after[1]:.4g}", fontsize=7)

@@ -61,7 +61,9 @@ class StagedNet(nn.Sequential):
         "The names of all parts that may learn: `colour`, where colours are learned, and `STAGES`."
         return ("colour",)*(self.colour == "learned") + STAGES
 
-    def stage(self, name:str)->nn.Module:
+    def stage(self,
+        name:str, # One of `learners`
+    )->nn.Module: # With its parameters
         "The module of one of `learners`."
         return self.normalise.colour if name == "colour" else getattr(self, name)
 
@@ -70,15 +72,24 @@ class StagedNet(nn.Sequential):
         "The last layer: features to logits."
         return self.head[-1]
 
-    def forward(self, x:Tensor, since:str="normalise")->Tensor:
+    def forward(self,
+        x:Tensor, # (N,1,H,W) float, raw pixels in [0,1]; or what the part before `since` returned
+        since:str="normalise", # Where to begin: `normalise`, a stage, `linear`
+    )->Tensor: # (N,C) logits
         "`(N,1,H,W)` raw pixels, or what comes out of the parts before `since`, to `(N,C)` logits."
         return super().forward(self._checked(x)) if since == "normalise" else self.part(x, since)
 
-    def features(self, x:Tensor)->Tensor:
+    def features(self,
+        x:Tensor, # (N,1,H,W) float, raw pixels in [0,1]
+    )->Tensor: # (N,F) float, F = `n_features`
         "`(N,1,H,W)` raw pixels to `(N,F)` pooled features, the input of `linear`."
         return self.part(self._checked(x), until="linear")
 
-    def part(self, x:Tensor, since:str="normalise", until:str|None=None)->Tensor:
+    def part(self,
+        x:Tensor, # What `since` reads: (N,1,H,W) raw pixels in [0,1], a map or (N,F) features
+        since:str="normalise", # First part that is applied
+        until:str|None=None, # First part that is not; `None`: all to the end
+    )->Tensor: # A map (N,F,h,w), or (N,F) before `linear`, or (N,C) logits
         "Apply the parts from `since` on to the one before `until`: `normalise`, the stages, `linear`; pooling belongs to none."
         parts = [*list(self.named_children())[:-1], ("pool", self.head[:-1]), ("linear", self.linear)]
         names = [name for name,_ in parts]

@@ -55,7 +55,9 @@ class Checkpoint:
     imputed:tuple=() # As a `Domain` says it of the images that it was trained on
 
     @cached_property
-    def hash(self)->str: return state_hash(self.state)
+    def hash(self)->str:
+        "Hash of the weights, by name and content."
+        return state_hash(self.state)
 
 # %% ../../nbs/models/30_checkpoint.ipynb #6844219a
 def in_half(

@@ -54,7 +54,9 @@ class Match:
     tensors:int # Tensors that the backbone has, head, contract and counters of batches not counted
 
     @property
-    def share(self)->float: return len(self.found)/self.tensors
+    def share(self)->float:
+        "Tensors of the network that were found, in [0,1]."
+        return len(self.found)/self.tensors
 
 _COUNTER = "num_batches_tracked"
 _OLD_DENSENET = re.compile(r"(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)")

@@ -119,7 +119,7 @@ def judge(
     margin:float=0., # In AUC
     primary:int=PRIMARY, # The size that decides
     n_patients:int=1, # Test patients that the differences were measured on
-)->Verdict:
+)->Verdict: # Supported, contradicted or not resolved, with what it rests on
     "The verdict at the primary size, corrected for all sizes."
     if primary not in contrasts: raise InputError(f"claim '{claim}' is judged at {primary} images, but was measured at {', '.join(map(str, contrasts)) or 'none'}")
     leads, at = {n: lead(c, kind, margin) for n,c in contrasts.items()}, list(contrasts).index(primary)
@@ -142,7 +142,7 @@ def judge_all(
     claim:str, # Name of the claim
     parts:Mapping[str,Contrast], # What each part says -> difference that must lie above 0
     n_patients:int=1, # Test patients
-)->Verdict:
+)->Verdict: # Supported, contradicted or not resolved, with what it rests on
     "The verdict of a claim whose parts must all hold."
     k, leads = len(parts), {name: lead(c) for name,c in parts.items()}
     strict = [_decided(lead(c, alpha=ALPHA/k), lead(c).p, ALPHA/k) for c in parts.values()]
@@ -178,7 +178,7 @@ def judge_spread(
     claim:str, # Name of the claim
     arms:Mapping[str,Arm], # Source -> its arm at the size that decides
     n_train:int=PRIMARY, # That size
-)->Verdict:
+)->Verdict: # Supported, contradicted or not resolved, with what it rests on
     "Is the spread over seeds larger than the largest effect of a source?"
     names = list(arms)
     n = min(len(a.seeds) for a in arms.values())
@@ -267,7 +267,7 @@ def arm(
     freezing:str="full", # Freezing plan or `joined`
     init:str=None, # Initialisation
     **fields, # Further fields of its recipe, such as `schedule`
-)->Wanted:
+)->Wanted: # What a study is asked to run
     "An arm of a protocol."
     check_choice("source", re.sub(":(small|all)$", "", source), (*ROLES, "none", *NO_NETWORK))
     if source in NO_NETWORK: return Wanted(source, "")
@@ -295,7 +295,7 @@ class Measured:
 def judge_first(
     protocol, # A `Protocol`
     found:Measured, # What was measured
-)->Verdict:
+)->Verdict: # Supported, contradicted or not resolved, with what it rests on
     "The first arm against the second, by the protocol's rule."
     return judge(protocol.name, found.contrasts(*list(protocol.arms)[:2]), protocol.kind, protocol.margin, found.primary, found.n_patients)
 
@@ -340,7 +340,7 @@ def pretend(
     patients:int=400, # Test patients
     spread:float=.05, # Standard deviation of what a seed adds to μ
     seed:int=0, # Draws all of it
-)->Measured:
+)->Measured: # Arms as a study would give them
     "What a study would have measured if these were the truth."
     rng, y = np.random.default_rng(seed), np.arange(patients) % 2
     case, ids, found = rng.normal(0, (2/3)**.5, patients), np.arange(patients), {}

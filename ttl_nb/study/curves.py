@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from ..analysis.drawing import GREY, INK, dress, label_ends, line_styles, new_panels, own_axes, short
 from ..errors import InputError, check_choice
+from ..figures import new_axes
 from ..models.stages import STAGES
 from .results import HANDMADE, NO_NETWORK, THUMBNAIL, Results
 from .store import read_arrays, whole
@@ -255,7 +255,7 @@ def plot_pictures(
     side, edge = next(iter(found.values())).shape[1], 1
     rows = [np.concatenate([np.pad(p, ((0, most - len(p)), (edge, edge), (edge, edge)), constant_values=255)], axis=0) for p in found.values()]
     mosaic = np.concatenate([np.concatenate(list(r), axis=1) for r in rows], axis=0)
-    ax = Figure(figsize=(most*.9 + 1, len(found)*.9), layout="constrained").add_subplot() if ax is None else ax
+    ax = new_axes(most*.9 + 1, len(found)*.9) if ax is None else ax
     ax.imshow(mosaic, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     ax.set_yticks((np.arange(len(found)) + .5)*(side + 2*edge) - .5, [short(c) for c in found], fontsize=9)
     for t in ax.get_yticklabels(): t.set_parse_math(False)

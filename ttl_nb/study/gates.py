@@ -56,7 +56,7 @@ def stop(
 # %% ../../nbs/study/15_gates.ipynb #37fccc26
 def evaluated_is_trained(
     run:Run, # A finished run
-)->Gate:
+)->Gate: # Whether it passed, and what was found
     "Was the network that was scored the one that was trained?"
     folds = run.facts.get("folds", [run.facts])
     wrong = [f for f in folds if f["trained"] != f["evaluated"]]
@@ -100,7 +100,7 @@ def _wrong_contract(start:dict, name:str)->list[str]:
 # %% ../../nbs/study/15_gates.ipynb #5ee8503d
 def started_as_said(
     run:Run, # A finished run
-)->Gate:
+)->Gate: # Whether it passed, and what was found
     "Did the run start from the weights that its recipe names, drawn anew as it says, with its pixel contract?"
     name, r, c = "weights started as said", run.recipe, run.checkpoint
     if (used := run.facts["source"]) != r.checkpoint_hash: return Gate(name, False, f"the source's weights were {used or 'none'}, the recipe names {r.checkpoint_hash or 'none'}")
@@ -115,7 +115,7 @@ def started_as_said(
 # %% ../../nbs/study/15_gates.ipynb #4577c29d
 def frozen_stood_still(
     run:Run, # A finished run
-)->Gate:
+)->Gate: # Whether it passed, and what was found
     "Is every weight bit for bit where it started for as long as its stage was frozen, and every fixed statistic?"
     folds = run.facts.get("folds", [run.facts])
     weights, statistics = ([s for s in STAGES if any(s in f.get(k, ()) for f in folds)] for k in ("moved_while_frozen", "statistics_moved"))
@@ -169,7 +169,7 @@ def _wrong_rates(recipe:Recipe, lr:np.ndarray, mom:np.ndarray, steps:int, measur
 # %% ../../nbs/study/15_gates.ipynb #eb53bd66
 def scheduled_as_said(
     run:Run, # A finished run
-)->Gate:
+)->Gate: # Whether it passed, and what was found
     "Did rates and momentum change in the optimiser as the schedule says?"
     name = "rates and momentum followed the schedule"
     if is_converged_probe(run.recipe): return Gate(name, True, "no schedule: the head was solved for")
@@ -187,7 +187,7 @@ def _unmeasured(run:Run, steps)->list[str]:
 
 def regularised_as_said(
     run:Run, # A finished run
-)->Gate:
+)->Gate: # Whether it passed, and what was found
     "Was the penalty that the recipe names really there, and no other?"
     name, says = "weights were held back as said", run.recipe.regulariser == "l2_sp"
     found = run.recording.series("penalty", "source")[1]
@@ -196,7 +196,7 @@ def regularised_as_said(
 
 def coloured_as_said(
     run:Run, # A finished run
-)->Gate:
+)->Gate: # Whether it passed, and what was found
     "Were colours given and learned where the recipe says so, and only there, from grey in all channels or the source's own?"
     name, says = "grey was coloured as said", run.recipe.colour
     said = dict(replicate="grey in all channels", kept="the source's colours, as they came", learned="colours were learned")[says]
@@ -212,7 +212,7 @@ def coloured_as_said(
 
 def opened_as_planned(
     run:Run, # A finished run
-)->Gate:
+)->Gate: # Whether it passed, and what was found
     "Did stages open where the freezing plan says?"
     name = "stages opened as planned"
     if is_converged_probe(run.recipe): return Gate(name, True, "head alone")
@@ -234,7 +234,7 @@ def _offsets(loader, size:int, n:int=64)->np.ndarray:
 
 def crops_vary(
     run:Run, # A finished run
-)->Gate:
+)->Gate: # Whether it passed, and what was found
     "Are training images shifted differently from image to image, by as much as the recipe says?"
     name, r = "shifts vary from image to image", run.recipe
     if is_converged_probe(r) or r.augment == "none" or not r.shift: return Gate(name, True, "no shifts were asked for")
@@ -246,7 +246,7 @@ def crops_vary(
 # %% ../../nbs/study/15_gates.ipynb #45645a96
 def decided_within_n(
     run:Run, # A finished run
-)->Gate:
+)->Gate: # Whether it passed, and what was found
     "Did nothing decide by images beyond the N that were to be learned from?"
     name, n = "no validation images beside the N", run.recipe.n_train
     asked = [f["decided"] for f in run.facts.get("folds", [run.facts]) if f.get("decided", {}).get("by")]
@@ -258,7 +258,7 @@ def decided_within_n(
 # %% ../../nbs/study/15_gates.ipynb #b35d0c2b
 def tested_on_others(
     run:Run, # A finished run
-)->Gate:
+)->Gate: # Whether it passed, and what was found
     "Has no patient images among those that were learned from and among those that were scored?"
     patients, last = run.domain.patients, run.folds == run.folds[-1]
     learned, scored = set(patients[run.train_rows]), set(patients[run.rows[last]])
@@ -267,7 +267,7 @@ def tested_on_others(
 
 def range_test_left_nothing(
     run:Run, # A finished run
-)->Gate:
+)->Gate: # Whether it passed, and what was found
     "Were weights, buffers, the optimiser and all random draws after a learning-rate range test as before it?"
     left = run.recording.series("traces", "left")[1]
     moved = sorted({k for found in left for k in found})
@@ -291,7 +291,7 @@ def check_run(
 # %% ../../nbs/study/15_gates.ipynb #d27b71f1
 def checkpoints_differ(
     trained:dict[str,str], # Recipe id -> hash of the trained weights
-)->Gate:
+)->Gate: # Whether it passed, and what was found
     "Has every run its own trained weights?"
     owners = {}
     for recipe,weights in trained.items(): owners.setdefault(weights, []).append(recipe)
@@ -302,7 +302,7 @@ def checkpoints_differ(
 # %% ../../nbs/study/15_gates.ipynb #ae0ff856
 def scores_differ(
     scores:dict[str,np.ndarray], # Recipe id -> scores of the test images
-)->Gate:
+)->Gate: # Whether it passed, and what was found
     "Has every run its own scores?"
     owners = {}
     for recipe,s in scores.items():

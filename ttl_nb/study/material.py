@@ -52,7 +52,7 @@ def open_data(
     base:Path|None=None, # Folder that folders lie in
     size:int=64, # Pixels a side of phantoms
     n:int|None=None, # Images of phantoms; `None`: as many as they have
-)->Domain:
+)->Domain: # A phantom, or what lies there
     "The images that a name stands for."
     kind, _, root = text.partition(":")
     if text.startswith("phantom-"): return phantom(text, n, size=size)
@@ -169,7 +169,7 @@ def embedded(
     target:str="phantom-pneumonia", # Which phantom target
     size:int=None, # Pixels a side; `None`: 96, quick 48
     **more, # Further fields of `Material`
-)->Material:
+)->Material: # Phantoms in the roles of a target and its sources
     "The package's phantoms in their roles."
     size, n = size or (48 if quick else 96), 900 if quick else 2400
     names = dict(generic="phantom-natural", other="phantom-limb", same="phantom-chest")

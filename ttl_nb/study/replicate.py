@@ -114,7 +114,7 @@ def make_study(
     arms:Sequence[Wanted], # Its arms
     scale:Scale, # How much is run
     folder:Path, # Holds its folder
-)->Study:
+)->Study: # To be run; without the runs that no protocol asked for
     "The study of some arms."
     runs = [w for w in arms if w.source not in NO_NETWORK and w.freezing != JOINED]
     used = {sources[w.role][0]: sources[w.role][1] for w in arms if w.role} | {"none": None for w in runs if w.source == "none"}
@@ -150,7 +150,7 @@ def measured_for(
     scale:Scale, # How much was run
     n_patients:int, # Test patients
     picks:Mapping=None, # Score -> role that it picks, a seed each
-)->Measured:
+)->Measured: # The arms and picks that the protocol asks for
     "What was measured for one protocol, under its labels."
     found = {(label, n): arms[w, n] for label,w in arms_wanted(protocol, scale).items() for n in scale.n_train if (w, n) in arms}
     of_role = {w.source: label for label,w in protocol.arms.items() if w.role}
@@ -161,7 +161,7 @@ def answer(
     protocol:Protocol, # A protocol
     found:Measured, # What was measured for it
     finding:str=None, # The paper's finding that the target is about
-)->Answer:
+)->Answer: # Its verdict, and what is said beside it
     "A claim's verdict, with what stands beside it."
     return Answer(protocol, protocol.verdict(protocol, found), found, tuple(s for s in protocol.beside(found) if s), finding)
 
@@ -200,7 +200,7 @@ def replicate(
     command:str="", # How the user started this
     address:str=None, # Engine ray: as for `Study.run`
     gpus:float=0., # Engine ray: share of a card that each run trains on
-)->list[Answer]:
+)->list[Answer]: # One for each protocol, in their order
     "Pretrain, run, ask the gates, judge."
     folder, arms, patients = Path(folder), {}, 0
     roles = dict.fromkeys(r for p in protocols for w in arms_wanted(p, scale).values() if (r := w.role))

@@ -160,11 +160,17 @@ class Store:
             held.truncate(0); held.write(f"process {os.getpid()} on {platform.node()}"); held.flush()
             yield
 
-    def add(self, run:Run, seed:int)->dict:
+    def add(self,
+        run:Run, # A finished run
+        seed:int, # Of the study
+    )->dict: # Its row
         "Keep a finished run."
         return self.keep(*pack_run(run, seed))
 
-    def keep(self, row:dict, arrays:dict)->dict:
+    def keep(self,
+        row:dict, # From `pack_run`
+        arrays:dict, # From `pack_run`
+    )->dict: # `row`
         "Keep what `pack_run` made of a finished run: first its file, then its row. It has not failed then."
         with self._written():
             write_arrays(self.file(row["recipe_id"]), **arrays)
@@ -173,7 +179,9 @@ class Store:
                 db.execute("DELETE FROM failed WHERE recipe_id = ?", [row["recipe_id"]])
         return row
 
-    def fail(self, row:dict)->dict:
+    def fail(self,
+        row:dict, # From `failed_row`
+    )->dict: # `row`
         "Note a run that was tried in vain, as `failed_row` gives it."
         with self._written(), self._connect() as db: _insert(db, "failed", row)
         return row
@@ -182,7 +190,9 @@ class Store:
         "The runs that were tried in vain and are not done yet, a row each."
         return self._read("failed")
 
-    def file(self, recipe_id:str)->Path:
+    def file(self,
+        recipe_id:str, # 16 hexadecimal digits
+    )->Path: # Whether it is there or not
         "Where a run's scores and recording lie."
         return self.folder/"runs"/f"{recipe_id}.npz"
 
@@ -194,11 +204,15 @@ class Store:
         "All finished runs, a row each."
         return self._read("runs")
 
-    def arrays(self, recipe_id:str)->dict:
+    def arrays(self,
+        recipe_id:str, # Of a finished run
+    )->dict: # `rows` (t,), `scores` (t,C) probabilities, `folds` (t,), `train_rows`
         "Rows, scores, folds and training rows of a run."
         return self._open(recipe_id, lambda f: {k: f[k] for k in ("rows", "scores", "folds", "train_rows")})
 
-    def recording(self, recipe_id:str)->Recording:
+    def recording(self,
+        recipe_id:str, # Of a finished run
+    )->Recording: # As it was when the run ended
         "What happened in a run."
         return self._open(recipe_id, lambda f: _unpack(f["recording"]))
 

@@ -65,7 +65,7 @@ def _wrong_budgets(runs:list[tuple])->list[str]:
 # %% ../../nbs/study/17_study_gates.ipynb #bb7cbf46
 def arms_share(
     runs:list[tuple[Recipe,dict]], # Canonical recipe and facts of each run; empty facts before anything has run
-)->Gate:
+)->Gate: # Whether it passed, and what was found
     "Do arms that are compared share normalisation, learning-rate policy and budget?"
     learning = [(r, facts) for r,facts in runs if not is_converged_probe(r)]
     recipes = [r for r,_ in learning]
@@ -79,7 +79,7 @@ def arms_share(
 # %% ../../nbs/study/17_study_gates.ipynb #75eec8e9
 def unlike_sizes(
     sizes, # Training images of sources; 0 or `None`: not known
-)->bool:
+)->bool: # Whether the largest has more than 1.2 times the smallest
     "Do sources differ in size by more than a fifth?"
     known = [n for n in sizes if n]
     return len(known) > 1 and max(known) > 1.2*min(known)
@@ -90,7 +90,7 @@ def _images(sizes:list[int])->str:
 
 def sources_matched(
     sources:dict[str,list[Checkpoint]], # Source name -> its pretrainings
-)->Gate:
+)->Gate: # Whether it passed, and what was found
     "Were the sources trained on as many images?"
     sizes = {s: sorted({c.recipe.get("n_train") or 0 for c in found}) for s,found in sources.items()}
     said = "; ".join(f"{s}: {_images(own)}" for s,own in sizes.items())
@@ -104,7 +104,7 @@ def sources_apart(
     target:Domain, # The target
     sources:dict[str,list[Checkpoint]], # Source name -> its pretrainings
     other_people=(), # Sources whose patient ids mean other people than the target's, where both count alike
-)->Gate:
+)->Gate: # Whether it passed, and what was found
     "Is no patient of the target among those that a source was trained on?"
     wrong, unknown = {}, []
     for name,found in sources.items():
@@ -118,7 +118,7 @@ def sources_apart(
 def patients_apart(
     target:Domain, # The target
     seeds=(0,), # Seeds of its splits
-)->Gate:
+)->Gate: # Whether it passed, and what was found
     "Is no patient in two splits, whichever seed splits?"
     pairs = target.items[["patient", "split"]].drop_duplicates()
     both = set(pairs["patient"][pairs["patient"].duplicated()])
@@ -130,7 +130,7 @@ def patients_apart(
 def blanks_are_no_positives(
     target:Domain, # The target
     sources:dict[str,list[Checkpoint]], # Source name -> its pretrainings
-)->Gate:
+)->Gate: # Whether it passed, and what was found
     "Was no blank cell of a table read as a positive label?"
     tables = [("the target", target.imputed), *((f"source '{s}'", c.imputed) for s,found in sources.items() for c in found)]
     told = dict.fromkeys(f"{n:,} {what} cells of {c} are {said} in {who}" for who,imputed in tables for c,what,said,n in imputed)
@@ -140,7 +140,7 @@ def blanks_are_no_positives(
 # %% ../../nbs/study/17_study_gates.ipynb #5507f7d4
 def several_seeds(
     seeds:int, # How many seeds a study has
-)->Gate:
+)->Gate: # Whether it passed, and what was found
     "Was every arm run with more than one seed?"
     return Gate("more than one seed", seeds > 1, f"{seeds} seeds" if seeds > 1 else "one seed", "verdict")
 
@@ -148,7 +148,7 @@ def several_seeds(
 def similarity_is_sound(
     net:StagedNet, # Any network, such as a source's
     pixels:np.ndarray, # (n,H,W) uint8, some images; 4 at least
-)->Gate:
+)->Gate: # Whether it passed, and what was found
     "Is the CKA of every stage with itself 1, and what do random weights reach?"
     name = "a network is like itself"
     try: own = gram_matrices(net, pixels, "stages", "net")

@@ -169,19 +169,28 @@ class Run:
         return self._made[1]
 
     @property
-    def labels(self)->np.ndarray: return self.domain.labels[self.rows]
+    def labels(self)->np.ndarray:
+        "Labels of the images that were scored: (t,), or (t,C) of 0 and 1 where an image has several."
+        return self.domain.labels[self.rows]
     @property
     def auc_ci(self)->Interval:
         "Area under the ROC curve with its patient-clustered 95 % interval."
         return auc_interval(self.labels, self.scores, self.domain.hashed_patients[self.rows], self.folds)
     @property
-    def auc(self)->float: return self.auc_ci.estimate
+    def auc(self)->float:
+        "Area under the ROC curve, in [0,1]; several classes: the mean over them."
+        return self.auc_ci.estimate
     @property
-    def accuracy(self)->float: return accuracy(self.labels, self.scores)
+    def accuracy(self)->float:
+        "Share of images whose class was told, in [0,1]."
+        return accuracy(self.labels, self.scores)
     @property
-    def after(self)->StagedNet: return self.learner.model
+    def after(self)->StagedNet:
+        "The trained network (of the last fold)."
+        return self.learner.model
     @property
     def before(self)->StagedNet:
+        "The network as it was before training."
         net = create_backbone(self.recipe.network, self.after.n_classes, self.recipe.input, draw=False, colour=self.recipe.colour)
         net.load_state_dict(self.initial)
         return net

@@ -71,16 +71,22 @@ class FreezingPlan:
         "The stages that learn at a point of the training."
         return [stages for start,stages in self.phases if start <= fraction + 1e-9][-1]
 
-    def frozen(self, fraction:float=1.)->tuple[str,...]:
+    def frozen(self,
+        fraction:float=1., # Share of all optimiser steps already done, in [0,1]
+    )->tuple[str,...]: # Names of stages, in order
         "The stages that do not learn at a point of the training, in order."
         return tuple(s for s in STAGES if s not in self.trainable(fraction))
 
-    def statistics_fixed(self, fraction:float=1.)->tuple[str,...]:
+    def statistics_fixed(self,
+        fraction:float=1., # Share of all optimiser steps already done, in [0,1]
+    )->tuple[str,...]: # Names of stages, in order
         "The stages whose BatchNorm statistics are fixed at a point of the training."
         if self.name == "lp_ft" and self.batch_norm != "live": return STAGES
         return dict(frozen=self.frozen(fraction), eval=STAGES, live=())[self.batch_norm]
 
-    def affine_fixed(self, fraction:float=1.)->tuple[str,...]:
+    def affine_fixed(self,
+        fraction:float=1., # Share of all optimiser steps already done, in [0,1]
+    )->tuple[str,...]: # Names of stages, in order
         "The stages whose BatchNorm affine terms are fixed at a point of the training."
         return () if self.batch_norm == "live" else self.frozen(fraction)
 

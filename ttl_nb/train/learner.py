@@ -54,7 +54,7 @@ def loss_function(
     recipe:Recipe, # `class_weights`
     labels:np.ndarray, # Labels of the training images
     n_classes:int, # Outputs of the network
-):
+): # Called with (N,C) logits and labels; has `activation` and `decodes`
     "The loss of a recipe, as a fastai loss that knows its activation."
     weights = class_weights(labels, n_classes) if recipe.class_weights == "balanced" else None
     return _BinaryCrossEntropy(pos_weight=weights) if labels.ndim == 2 else _CrossEntropy(weight=weights)

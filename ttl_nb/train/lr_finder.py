@@ -55,7 +55,7 @@ def _generators(learner:Learner)->list:
 @contextmanager
 def restored(
     learner:Learner, # Any Learner
-):
+): # A context manager
     "Put weights, buffers, optimiser, gradients' switches and random generators back afterwards."
     model, opt = learner.model, learner.opt
     state = {k: v.clone() for k,v in model.state_dict().items()}
@@ -132,9 +132,9 @@ def plot_lr(
     ax=None, # matplotlib Axes; a new figure if `None`
 ): # The Axes
     "Draw range tests over the learning rate, with the median of each suggestion."
-    from matplotlib.figure import Figure
+    from ttl_nb.figures import new_axes
     curves = [curves] if isinstance(curves, LRCurve) else list(curves)
-    ax = ax or Figure(figsize=(6, 3.6), layout="constrained").subplots()
+    ax = ax or new_axes(6, 3.6)
     for c in curves: ax.plot(c.lrs, c.losses, color="#0072B2", alpha=.9 if len(curves) == 1 else .5, lw=1.5)
     for (name,marker),color in zip(zip(SUGGESTIONS, "os^D"), ("#D55E00", "#009E73", "#CC79A7", "#E69F00")):
         at = [c.suggestions[name] for c in curves if c.suggestions[name]]

@@ -79,9 +79,13 @@ class Memory:
     kept:int # Output of frozen stages
     step:int # The largest of what comes and goes
     @property
-    def added(self)->int: return self.images + self.network + self.kept + self.step
+    def added(self)->int:
+        "Bytes that a run needs beside what is there already."
+        return self.images + self.network + self.kept + self.step
     @property
-    def total(self)->int: return self.before + self.added
+    def total(self)->int:
+        "Bytes of the process at its highest."
+        return self.before + self.added
     def __str__(self): return f"{_gigabytes(self.added)} (step {_gigabytes(self.step)}, network {_gigabytes(self.network)}, images {_gigabytes(self.images)}, kept {_gigabytes(self.kept)})"
 
 def _gigabytes(n:int)->str: return f"{n/2**30:.1f} GB" if n >= 2**30 else f"{n/2**20:.0f} MB"

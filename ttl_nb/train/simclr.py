@@ -114,7 +114,7 @@ def recognition(
     pixels:np.ndarray, # (n,H,W) uint8, two images at least
     seed:int=0, # Of the views
     **views, # Arguments of `draw_view`
-)->Recognition:
+)->Recognition: # How often the right view is nearer, and mean cosines
     "Is a view of an image nearer to its other view than to views of other images?"
     g, n = torch.Generator().manual_seed(int(seed) + 2**37), len(pixels)
     x = torch.from_numpy(np.array(pixels))[:,None].float().div_(255)

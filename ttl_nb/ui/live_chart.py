@@ -203,11 +203,10 @@ def _dress(ax, title:str):
 
 def _panels(auc:bool)->dict:
     "A new figure with the panels of a training."
-    from matplotlib.figure import Figure
+    from ttl_nb.figures import new_axes
     titles = {"loss": "loss (thin: training, marked: validation)", **({"auc": "AUC on held-out images"} if auc else {}), "rate": "learning rate"}
     heights = (3.2, 1.5, 1.2) if auc else (3.2, 1.2)
-    fig = Figure(figsize=(7.5, 5.2), layout="constrained")
-    axes = dict(zip(titles, fig.subplots(len(titles), sharex=True, height_ratios=heights)))
+    axes = dict(zip(titles, new_axes(7.5, 5.2, len(titles), sharex=True, height_ratios=heights)))
     for name,title in titles.items(): _dress(axes[name], title)
     axes["momentum"] = axes["rate"].twinx()
     _dress(axes["momentum"], ""); axes["momentum"].grid(False)
@@ -218,8 +217,8 @@ def _panels(auc:bool)->dict:
 
 def _rate_axes():
     "A new figure with the axes of a range test."
-    from matplotlib.figure import Figure
-    ax = Figure(figsize=(7.5, 3.6), layout="constrained").subplots()
+    from ttl_nb.figures import new_axes
+    ax = new_axes(7.5, 3.6)
     _dress(ax, "training loss (smoothed; thin: each batch)")
     ax.set_xscale("log"); ax.set_xlabel("learning rate of the head", fontsize=9)
     return ax

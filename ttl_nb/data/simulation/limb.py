@@ -53,7 +53,9 @@ class Frame:
     size:int    # Pixels a side
     width:float # Centimetres a side
     @property
-    def pixel(self) -> float: return self.width/self.size
+    def pixel(self) -> float:
+        "Side of a pixel, in cm."
+        return self.width/self.size
     def box(self, t:Tube) -> tuple[slice, slice]:
         "Rows and columns that a tube may cover."
         r = max(v for _, v in t.radius) if isinstance(t.radius, tuple) else t.radius
