@@ -101,7 +101,7 @@ PRESETS = (
            dict(source="phantom-chest", n_train=100, freezing="head")),
     Preset("Gradual unfreezing", "The head first, then stages from the top down, within one cycle. Lines in the chart mark what opens, and when.",
            dict(source="phantom-natural", n_train=200, freezing="gradual")),
-    Preset("Much too high a learning rate", "A hundred times the usual rate. What do the losses do, and what does the page say?",
+    Preset("Much too high a learning rate", "Three hundred times the usual rate. What do the losses do, and what does the page say?",
            dict(source="phantom-chest", n_train=50, freezing="full", max_lr=.3)))
 
 # %% ../../nbs/ui/50_playground.ipynb #bc7176bc
