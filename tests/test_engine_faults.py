@@ -18,3 +18,20 @@ def test_one_that_fails_ends_the_others_without_a_traceback(tmp_path):
     r = subprocess.run([sys.executable, 'work.py'], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert r.stdout.split('\n')[:3] == ['one failed']*3, r.stderr
     assert 'Traceback' not in r.stderr, r.stderr
+
+
+INTERRUPTED = '''
+import os, signal, time
+from ttl_nb.study.engine import run_processes
+def interrupted(prepared, piece):
+    os.kill(os.getpid(), signal.SIGINT); time.sleep(.2)
+    return "went on"
+if __name__ == "__main__": print(*run_processes(dict, interrupted, range(3), workers=2), sep="\\n")
+'''
+
+
+def test_ctrl_c_is_the_drivers(tmp_path):
+    "A terminal sends it to all of its processes: a worker that took it amid the pool's own code left a traceback behind."
+    (tmp_path/'work.py').write_text(INTERRUPTED)
+    r = subprocess.run([sys.executable, 'work.py'], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert r.stdout.split('\n')[:3] == ['went on']*3 and 'Traceback' not in r.stderr, r.stdout + r.stderr

@@ -147,7 +147,7 @@ def killed_again_and_again(zygote, table, unbroken, tmp_path, kills, seed, paral
     died, finished, n = Counter(), 0, 0
     folder = tmp_path/"study0"
     while sum(died.values()) < kills or kept(folder):
-        before, how = kept(folder), "none" if sum(died.values()) >= kills else "workers" if parallel(n) else rng.choice(["moment", "write"])
+        before, how = kept(folder), "none" if sum(died.values()) >= kills else "workers" if parallel(n) else str(rng.choice(["moment", "write"]))
         n += 1
         engine = "processes" if how == "workers" else "inline"
         zygote.start(small(table, folder, engine), folder, event=int(rng.integers(1, events)) if how == "write" else 0)
@@ -233,7 +233,7 @@ def test_ctrl_c(engine, zygote, table, unbroken, tmp_path):
     code, seconds, said = zygote.end(), time.monotonic() - start, zygote.log.read_text()
     assert code == 130 and seconds < 10 and gone(who, 5), (code, seconds)
     assert "Traceback" not in said and said.count("ttl-nb:") == 1 and "the same command goes on from there" in " ".join(said.split()), said[-3000:]
-    assert not spoilt(folder) and 2 <= len(before := kept(folder)) < RUNS
+    assert not spoilt(folder) and 1 <= len(before := kept(folder)) < RUNS # The second may lie there, and not yet be entered
     assert zygote.run(small(table, folder), folder) == 0
     assert before.items() <= kept(folder).items()
     pd.testing.assert_frame_equal(rows(folder), unbroken[2])

@@ -104,3 +104,12 @@ def test_the_whole_site():
     assert r.returncode == 0, r.stdout[-3000:]+r.stderr[-3000:]
     site = ROOT/'_docs/html'
     assert {f'{p}.html' for p in FILES} <= {str(f.relative_to(site)) for f in site.rglob('*.html')} and not list(check.faults(site))
+
+
+def test_differences_that_are_quoted_are_those_of_the_claims():
+    "README and tutorials tell the page of tested claims, digit by digit."
+    quoted = r'[+−]\.\d{3} \[[+−]\.\d{3}, [+−]\.\d{3}\]'
+    found = {f.relative_to(ROOT): re.findall(quoted, f.read_text(encoding='utf-8')) for f in (ROOT/'README.md', *(ROOT/'nbs/tutorials').glob('*.ipynb'))}
+    page = re.sub(r'(?<=[+−])0(?=\.)', '', (ROOT/'nbs/claims/index.md').read_text(encoding='utf-8')).replace(' AUC', '')
+    assert sum(map(len, found.values())) > 5
+    assert not {str(f): [q for q in quotes if q not in page] for f, quotes in found.items() if set(quotes) - set(re.findall(quoted, page))}

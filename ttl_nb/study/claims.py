@@ -17,9 +17,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.stats import chi2, norm, t as student
 
-from ..analysis.metrics import Contrast, _first, _half_width, auc_influence, contrast, holm
+from ..analysis.metrics import Contrast, auc_influence, contrast, first_that, half_width, holm
 from ..errors import InputError, check_choice
-from .report import _about, count, interval, number
+from .report import about, count, interval, number
 from .results import HANDMADE, JOINED, NO_NETWORK, THUMBNAIL, Arm, needed_to_resolve, too_few_readers, compare_arms
 
 # %% ../../nbs/study/60_claims.ipynb #190f823f
@@ -99,8 +99,8 @@ def needs_sentence(
     if v.verdict != OPEN: return ""
     if v.low != v.low: return "One seed says nothing of how far seeds differ: run more."
     of = " (each pretraining with as many as now)" if reader == "checkpoint" else ""
-    if v.seeds_needed: return f"{_about(v.seeds_needed).capitalize()} seeds{of} would resolve it, if it stays as it is."
-    if v.patients_needed: return f"No number of seeds would resolve it on these test patients; {_about(v.patients_needed)} patients would, with seeds enough, if it stays as it is."
+    if v.seeds_needed: return f"{about(v.seeds_needed).capitalize()} seeds{of} would resolve it, if it stays as it is."
+    if v.patients_needed: return f"No number of seeds would resolve it on these test patients; {about(v.patients_needed)} patients would, with seeds enough, if it stays as it is."
     return "No number of seeds or patients would resolve it, as it stands."
 
 def _rule(kind:str, margin:float)->str:
@@ -209,9 +209,9 @@ def _spread_seeds(sd:float, pairs, n:int)->int|None:
     if n < 2 or any(c.se != c.se for c in pairs): return None
     def holds(m:int)->bool:
         per = m*min(c.n_readers for c in pairs)/n
-        low, high = _gaps(sd, [(c.estimate, _half_width(max(2, per), c.var_readers, c.cov_cases, 1 - ALPHA)) for c in pairs], m, ALPHA)
+        low, high = _gaps(sd, [(c.estimate, half_width(max(2, per), c.var_readers, c.cov_cases, 1 - ALPHA)) for c in pairs], m, ALPHA)
         return low > 0 or high < 0
-    return _first(holds, n + 1)
+    return first_that(holds, n + 1)
 
 # %% ../../nbs/study/60_claims.ipynb #694d557b
 def _between(small:Arm, large:Arm, r:float)->list:

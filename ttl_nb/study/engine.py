@@ -9,7 +9,7 @@ __all__ = ['TRIES', 'HOPELESS', 'ENV', 'ENGINES', 'Failed', 'Crashed', 'said_of'
            'run_processes', 'engine_named']
 
 # %% ../../nbs/study/30_engine.ipynb #866cc65a
-import os, pickle, threading, time, traceback
+import os, pickle, signal, threading, time, traceback
 from collections import Counter, deque
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, wait
 from dataclasses import dataclass
@@ -124,6 +124,7 @@ def _leave_with(parent:int):
 
 def _start_worker(prepare, driver:int):
     global _prepared
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with, args=(driver,), daemon=True).start() # Asked now, its parent may be another: the driver can have died meanwhile
     _prepared = attempt(lambda *_: prepare(), None, None)
 

@@ -221,15 +221,16 @@ SUGGESTED = dict(valley="in the middle of the longest fall", steep="where the lo
 class RatePanel(JobPanel):
     "Find a learning rate by a range test, and choose one."
     kind, chart_kind, label = "find_rate", "rate", "Learning-rate range test"
-    buttons, steps = (("find", "Find the learning rate", "main"), ("stop", "Stop", "stop")), 100
+    buttons = ("find", "Find the learning rate", "main"), ("stop", "Stop", "stop")
 
     def __init__(self,
         job, # A `Job`
         recipe:Callable, # Called without arguments: fields of the recipe to look for a rate for
         scale:str="normal", # `normal` or `projector`
         value:float=1e-3, # Learning rate to begin with
+        steps:int=100, # Batches of a range test, 20 to 1000
     ):
-        self.suggestions = {}
+        self.suggestions, self.steps = {}, check_number("steps", steps, 20, 1000, whole=True)
         super().__init__(job, recipe, scale, cautions=lambda recipe: [])
         self.value = value
 
@@ -245,7 +246,7 @@ class RatePanel(JobPanel):
         "The learning rate that the last range test suggests."
         return self.suggestions.get("valley")
 
-    def _on_find(self): self.start()
+    def _on_find(self): self.start(steps=self.steps)
     def _takes(self, recipe):
         if not self._planned: self._say("hint", "This plan solves for the head on fixed features: there are no steps, and so no learning rate to find.")
         self._planned, steps = self.steps, self._planned

@@ -14,7 +14,7 @@ from collections import deque
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from ..errors import InputError, check_choice
+from ..errors import InputError, check_choice, check_number
 from ..stopping import Stopped, stoppable
 from ..train.recipe import Recipe
 from ..train.recording import Recording
@@ -162,16 +162,16 @@ def work(
 def checked_request(
     offer:Offer, # What may be asked for
     request:dict, # From anywhere
-)->dict: # `kind`, `recipe` (all fields), `watch`
+)->dict: # `kind`, `recipe` (all fields), `watch`, `steps` (batches of a range test)
     "A request that can be run here, or one sentence that says why not."
     recipe = request.get("recipe") if isinstance(request, dict) else None
     if not isinstance(recipe, dict): raise InputError("a request must be an object with a `recipe`")
     usual = {f.name: f.default for f in fields(Recipe)}
     asked = {k: v for k,v in recipe.items() if k not in usual or type(v) is not type(usual[k]) or v != usual[k]}
     found = checked_recipe(offer, asked)
-    watch = request.get("watch", False)
+    watch, steps = request.get("watch", False), check_number("steps", request.get("steps", 100), 20, 1000, whole=True)
     return dict(kind=check_choice("kind", request.get("kind", "fit"), ("fit", "find_rate")), recipe=asdict(found),
-                watch=check_watch(watch, offer.targets[found.target]))
+                watch=check_watch(watch, offer.targets[found.target]), steps=steps)
 
 # %% ../../nbs/ui/15_trainer.ipynb #24857bbc
 class _Run:
