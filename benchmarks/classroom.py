@@ -152,7 +152,6 @@ async def watch(server, most, every=2.): # `most`: list of what `memory` said
 async def lesson(server, n, quick): # Seats
     "Open all at once, have all ask to train at once; what became of it."
     most, before = [], {p.pid for p in family(server)["seats"]}
-    watching = asyncio.create_task(watch(server, most))
     async with AsyncExitStack() as stack:
         async def come():
             start = time.monotonic()
@@ -164,9 +163,10 @@ async def lesson(server, n, quick): # Seats
             await seat.press("train")
             return await seat.until(Seat.ended, 60 if quick else 1200) and time.monotonic() - start
         came, faults = sorted_out(await asyncio.gather(*[come() for _ in range(n)], return_exceptions=True))
+        watching = asyncio.create_task(watch(server, most)) # Not before: to ask thirty processes for their memory takes what they start with
         ended, more = sorted_out(await asyncio.gather(*[train(seat, i) for i, (seat, _) in enumerate(came)], return_exceptions=True))
         alive = len({p.pid for p in family(server)["seats"]} - before)
-    watching.cancel()
+        watching.cancel()
     return dict(ready=sorted(s for _, s in came), ended=sorted(filter(None, ended)), most=max(most, key=lambda m: m[0]), alive=alive, faults=faults + more)
 
 

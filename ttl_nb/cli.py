@@ -28,8 +28,8 @@ from .atomic import write_text
 from .errors import InputError, check_choice, check_number
 
 # %% ../nbs/60_cli.ipynb #766f492d
-console = Console(highlight=False)
-if not console.is_terminal: console = Console(highlight=False, width=120) # A log is not cut at the 80 columns of a terminal
+console = Console(highlight=False, force_jupyter=False)
+if not console.is_terminal: console = Console(highlight=False, force_jupyter=False, width=120) # A log is not cut at the 80 columns of a terminal
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 
 class _App(typer.Typer):
@@ -51,7 +51,7 @@ class _App(typer.Typer):
             _end(f"{e}; no result is reported", 3)
 
 def _end(sentence:str, code:int):
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]ttl-nb:[/] {_escape(sentence)}")
+    Console(stderr=True, highlight=False, soft_wrap=True, force_jupyter=False).print(f"[bold red]ttl-nb:[/] {_escape(sentence)}")
     sys.exit(code)
 
 def _escape(text)->str:
