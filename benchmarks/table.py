@@ -59,8 +59,9 @@ does not count. `make bench` measures this again; every script in `benchmarks/` 
 def checked(file): # NAME.txt of a benchmark
     "What was compared in each line, and how far it agreed."
     lines = file.read_text(encoding="utf-8").splitlines()[1:] if file.is_file() else []
-    told = [l for l in lines if " measured in " in l or l.startswith("   ") and not l.startswith("   figure")]
-    return "\n".join(f"- {l}" if " measured in " in l else f"  {l.strip()}" for l in told[:next((i for i, l in enumerate(told) if "≥" in l or "≤" in l), None)])
+    lines = lines[:next((i for i, l in enumerate(lines) if l.startswith("   figure")), None)] # Below stands the table
+    told = [l for l in lines if " measured in " in l or l.startswith("   ")]
+    return "\n".join(f"- {l}" if " measured in " in l else f"  {l.strip()}" for l in told)
 
 
 def page(folder): # Where the JSON files lie

@@ -112,6 +112,13 @@ def test_one_table_of_all(tmp_path, capsys):
     assert {'decode_exponent', 'resnet50_full', 'time_50'} <= {k for name in ('scaling', 'gpu', 'quality') for k in table.meanings(name)}
 
 
+def test_what_was_checked_ends_where_the_table_begins(tmp_path):
+    "Figures without a bound have no sign before them either."
+    import table
+    (tmp_path/'x.txt').write_text('machine\nx measured in 3 s\n   equal: yes\n   figure  found\n   free    3\n✓  x  1  ≥ 1\n', encoding='utf-8')
+    assert table.checked(tmp_path/'x.txt') == '- x measured in 3 s\n  equal: yes'
+
+
 def test_speed_runs(tmp_path):
     "One of its lines from the command line, as users start it."
     r = subprocess.run([sys.executable, ROOT/'benchmarks/speed.py', '--only', 'import', '--quick', '--json', tmp_path/'speed.json'], capture_output=True, text=True)
