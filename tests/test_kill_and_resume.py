@@ -1,5 +1,5 @@
 """A study that is killed goes on where it was, and ends with the table of one that was not."""
-import json, os, signal, sqlite3, subprocess, sys, time
+import json, os, re, signal, sqlite3, subprocess, sys, time
 from collections import Counter
 from pathlib import Path
 
@@ -141,6 +141,9 @@ def kept(folder:Path)->dict:
     return {i: (folder/"runs"/f"{i}.npz").stat().st_mtime_ns for i in Store(folder).ids()}
 
 
+TRACKER = re.compile(r"""Traceback .*\n  File ".*loky/backend/resource_tracker\.py".*\n(?: .*\n)*KeyError: '/loky-.*'\n""") # What joblib's tracker says at the end, where it was the one that was killed
+
+
 def killed_again_and_again(zygote, table, unbroken, tmp_path, kills, seed, parallel=lambda i: False):
     "Kill studies until it has been done so often; every study that comes to its end must show the table of the unbroken one. How many died, and finished."
     rng, (seconds, events, whole) = np.random.default_rng(seed), unbroken
@@ -155,8 +158,7 @@ def killed_again_and_again(zygote, table, unbroken, tmp_path, kills, seed, paral
         code = zygote.end()
         assert gone(who, 60), "processes stayed behind"
         assert code in (0, -signal.SIGKILL) or how == "workers", f"exit {code} after {how}: {zygote.log.read_text()[-2000:]}"
-        said = zygote.log.read_text()
-        assert "Traceback" not in said or how == "workers" and "resource_tracker.py" in said, said[-3000:] # joblib's tracker, if it was the one, says so when it ends
+        assert "Traceback" not in TRACKER.sub("", said := zygote.log.read_text()), said[-3000:]
         assert not (found := spoilt(folder)), found
         after = kept(folder)
         assert before.items() <= after.items(), "finished runs were lost or done again"
@@ -227,13 +229,13 @@ def test_ctrl_c(engine, zygote, table, unbroken, tmp_path):
     "All of the terminal's processes get it: the command says how to go on, leaves within seconds, and nobody stays behind."
     folder = tmp_path/"study"
     pid = zygote.start(small(table, folder, engine), folder)
-    until(lambda: len(list((folder/"runs").glob("*.npz"))) >= 2, 240, "no run was finished")
+    until(lambda: len(kept(folder)) >= 2, 240, "no run was finished")
     who = descendants(pid)
     start = time.monotonic(); os.killpg(pid, signal.SIGINT)
     code, seconds, said = zygote.end(), time.monotonic() - start, zygote.log.read_text()
     assert code == 130 and seconds < 10 and gone(who, 5), (code, seconds)
     assert "Traceback" not in said and said.count("ttl-nb:") == 1 and "the same command goes on from there" in " ".join(said.split()), said[-3000:]
-    assert not spoilt(folder) and 1 <= len(before := kept(folder)) < RUNS # The second may lie there, and not yet be entered
+    assert not spoilt(folder) and 2 <= len(before := kept(folder)) < RUNS
     assert zygote.run(small(table, folder), folder) == 0
     assert before.items() <= kept(folder).items()
     pd.testing.assert_frame_equal(rows(folder), unbroken[2])

@@ -17,7 +17,6 @@ from ttl_nb.data.simulation import chest
 
 RECORDED = Path(__file__).parent/'data'/'phantoms.npz'
 TARGETS = [k for k, kind in KINDS.items() if kind.target]
-TARGETS_BRIEFLY = [TARGETS[0], *(pytest.param(k, marks=pytest.mark.slow) for k in TARGETS[1:])] # One in `make test`, all in `make slow`
 
 
 def addresses(): # Two images of each domain at each hospital, and one of another population and size
@@ -60,7 +59,7 @@ def linear(train, y, test):
     return make_pipeline(StandardScaler(), LogisticRegression(C=1e-2, max_iter=500)).fit(train, y).decision_function(test)
 
 
-@pytest.mark.parametrize('name', TARGETS_BRIEFLY)
+@pytest.mark.parametrize('name', TARGETS)
 def test_corners_say_nothing_of_the_label(name):
     "Where markers, collimation and bare noise are, on 2200 images; at a level that three targets share."
     domain = phantom(name, 2200)
@@ -108,7 +107,7 @@ def features_of(domain):
     with one_thread(): return extract_features(net, np.asarray(load_pixels(domain, 96)))
 
 
-@pytest.mark.parametrize('name', TARGETS_BRIEFLY[:2])
+@pytest.mark.parametrize('name', ['phantom-pneumonia', 'phantom-emphysema'])
 def test_another_hospital_costs_auc(name):
     "The same test patients, imaged at A and at B, scored by classifiers that were trained on A's images of 5 × 800 draws."
     at = {h: phantom(name, 2200, hospital=h) for h in 'AB'}

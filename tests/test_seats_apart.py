@@ -1,18 +1,20 @@
 """A server of seats: bound to this machine unless a class is asked for, closed to who has no token; no seat runs code, reads files or reaches another seat. And hostile names on its page are read, not run."""
-import asyncio, json, os, re, socket, stat, time, uuid
+import asyncio, re, stat, sys, time, uuid
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import psutil, pytest
-from jupyter_server.services.kernels.connection.base import deserialize_msg_from_ws_v1, serialize_msg_to_ws_v1
 from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 
-from ttl_nb.ui.guarded import PROTOCOL
 from browser import chromium  # noqa: F401 (fixture)
-from jobs import until
+from project import ROOT
 from test_escaping import CLASSES, NAME, domain, page, quiet  # noqa: F401 (fixtures)
+from ttl_nb.ui.guarded import PROTOCOL
+
+sys.path.insert(0, str(ROOT/"benchmarks"))
+from classroom import heard, message
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +88,6 @@ async def connected(server, kernel, with_token=True, **options):
     return await websocket_connect(request, **(dict(subprotocols=[PROTOCOL]) | options))
 
 
-def message(kind, **content):
-    "As a seat's browser sends it."
-    header = dict(msg_id=uuid.uuid4().hex, msg_type=kind, username="", session="s", version="5.3", date="")
-    return serialize_msg_to_ws_v1([json.dumps(o).encode() for o in (header, {}, {}, content)], "shell")
-
-
 async def kinds_heard(ws, last, seconds=30):
     "The kinds of the messages that come, to the first of kind `last`."
     said, end = [], time.monotonic() + seconds
@@ -99,7 +95,7 @@ async def kinds_heard(ws, last, seconds=30):
         try: got = await asyncio.wait_for(ws.read_message(), 5)
         except asyncio.TimeoutError: continue
         if got is None: break
-        said.append(json.loads(deserialize_msg_from_ws_v1(got)[1][0])["msg_type"])
+        said.append(heard(got)[0])
     return said
 
 
@@ -109,8 +105,8 @@ def test_a_seat_runs_no_code(server, tmp_path):
     async def talk():
         with pytest.raises(HTTPClientError): await connected(server, kernel, with_token=False)
         ws, code = await connected(server, kernel), f"open({str(ran)!r}, 'w')"
-        for m in (message("execute_request", code=code, silent=False, store_history=False, user_expressions={}, allow_stdin=False),
-                  message("complete_request", code=code, cursor_pos=3), message("inspect_request", code=code, cursor_pos=3, detail_level=0), message("kernel_info_request")):
+        for m in (message("execute_request", dict(code=code, silent=False, store_history=False, user_expressions={}, allow_stdin=False)),
+                  message("complete_request", dict(code=code, cursor_pos=3)), message("inspect_request", dict(code=code, cursor_pos=3, detail_level=0)), message("kernel_info_request", {})):
             await ws.write_message(m, binary=True)
         said = await kinds_heard(ws, "kernel_info_reply")
         ws.close()
@@ -131,7 +127,7 @@ def test_a_message_that_lies_about_its_size_costs_nothing(server):
             await ws.write_message(bad, binary=isinstance(bad, bytes))
             assert await asyncio.wait_for(ws.read_message(), 20) is None and ws.close_code == 1007, bad # Hung up on
         ws = await connected(server, kernel)
-        await ws.write_message(message("kernel_info_request"), binary=True)
+        await ws.write_message(message("kernel_info_request", {}), binary=True)
         said = await kinds_heard(ws, "kernel_info_reply")
         ws.close()
         return said

@@ -28,8 +28,9 @@ from .atomic import write_text
 from .errors import InputError, check_choice, check_number
 
 # %% ../nbs/60_cli.ipynb #766f492d
-console = Console(highlight=False, force_jupyter=False)
-if not console.is_terminal: console = Console(highlight=False, force_jupyter=False, width=120) # A log is not cut at the 80 columns of a terminal
+_Console = partial(Console, highlight=False, force_jupyter=False) # In a notebook, too, it prints as in a terminal
+console = _Console()
+if not console.is_terminal: console = _Console(width=120) # A log is not cut at the 80 columns of a terminal
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 
 class _App(typer.Typer):
@@ -51,7 +52,7 @@ class _App(typer.Typer):
             _end(f"{e}; no result is reported", 3)
 
 def _end(sentence:str, code:int):
-    Console(stderr=True, highlight=False, soft_wrap=True, force_jupyter=False).print(f"[bold red]ttl-nb:[/] {_escape(sentence)}")
+    _Console(stderr=True, soft_wrap=True).print(f"[bold red]ttl-nb:[/] {_escape(sentence)}")
     sys.exit(code)
 
 def _escape(text)->str:

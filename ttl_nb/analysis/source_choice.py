@@ -24,6 +24,7 @@ from ..data.phantom import KINDS
 from ..data.pixels import load_pixels
 from ..data.subset import draw_subset
 from ..errors import InputError, check_number, some
+from ..figures import new_axes
 from ..models.backbone import StagedNet, create_backbone
 from ..models.checkpoint import Checkpoint, sources_by_name
 from ..models.colour import colour_of
@@ -495,7 +496,6 @@ def plot_ranking(
     ax=None, # matplotlib Axes; `None`: a new figure
 ): # The Axes
     "Every source's place under every score, with seed bands, beside the measured AUCs."
-    from ttl_nb.figures import new_axes
     t, m = ranking._scaled(), ranking._measured_points() if ranking.measured else None
     shown = list(dict.fromkeys(t["score"])) + ["measured"]*bool(ranking.measured)
     styles = line_styles([*ranking.sources, *["none"]*("none" in set(t["source"]))])
