@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from runner import Figures, Found, main, short
-from ui import TARGET, USUAL, megabytes, processes
+from ui import TARGET, USUAL, megabytes, seat_processes
 
 PACKAGES = ("voila", "ipykernel", "ipywidgets", "jupyter_server", "tornado", "torch")
 OPTIONS = argparse.ArgumentParser(add_help=False)
@@ -126,7 +126,9 @@ def family(server):
     "All processes of the server, by what they are."
     import psutil
     trainer = psutil.Process(server.trainer.pid)
-    return dict(voila=[psutil.Process(server.voila.pid)], seats=processes(server.voila.pid, "ipykernel_launcher"), trainer=[trainer, *trainer.children()])
+    voila = psutil.Process(server.voila.pid)
+    sitting = seat_processes(voila.pid)
+    return dict(voila=[voila, *(p for p in voila.children(recursive=True) if p not in sitting)], seats=sitting, trainer=[trainer, *trainer.children()])
 
 
 def memory(server):

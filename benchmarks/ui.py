@@ -110,7 +110,11 @@ def processes(parent, named=""): # Number of a process, and what its command lin
     return found
 
 
-def kernels(quick): return processes(served(quick).voila.pid, "ipykernel_launcher")
+def kernels(quick): return seat_processes(served(quick).voila.pid)
+
+def seat_processes(voila): # Number of the server's process
+    "The kernels of its pages, forked from its warm process."
+    return [seat for warm in processes(voila, "forkserver") for seat in processes(warm.pid)]
 
 def megabytes(process): # Of psutil
     "Of resident memory: all (rss), its share of what several processes hold together (pss), its own (uss)."

@@ -1,9 +1,13 @@
 "The playground under Voila in a real browser: the whole story by mouse and by keyboard, its link, a class, nothing asked of other hosts."
-import re, time
+import re, sys, time
 
 import pytest
 
 from browser import chromium, watched  # noqa: F401 (fixtures)
+from project import ROOT
+
+sys.path.insert(0, str(ROOT/'benchmarks'))
+from ui import seat_processes
 
 pytest.importorskip('playwright.sync_api')
 
@@ -147,9 +151,22 @@ def test_reloading_leaks_no_kernel(chromium, server, monkeypatch):
     opened(page, server.link)
     for _ in range(3): page.reload(); page.get_by_role('heading', name='1 · Data').wait_for()
     from ttl_nb.ui.server import CULL
-    import subprocess
-    def kernels(): return subprocess.run(['pgrep', '-P', str(server.voila.pid), '-fc', 'ipykernel_launcher'], capture_output=True, text=True).stdout.strip()
     end = time.monotonic() + CULL + 40
-    while kernels() != '1' and time.monotonic() < end: time.sleep(1)
-    assert kernels() == '1'
+    while len(seat_processes(server.voila.pid)) != 1 and time.monotonic() < end: time.sleep(1)
+    assert len(seat_processes(server.voila.pid)) == 1
     page.context.close()
+
+
+def test_seats_end_with_a_server_that_is_killed(chromium, tmp_path):
+    "A seat is a fork of another process, and no child of the server."
+    import psutil
+    from ttl_nb.ui.offer import phantom_offer
+    from ttl_nb.ui.server import serve
+    page = served_page(chromium)
+    with serve(phantom_offer(['phantom-pneumonia'], 300), port=8940) as server:
+        opened(page, server.link)
+        left = [*psutil.Process(server.voila.pid).children(recursive=True)]
+        assert len(seat_processes(server.voila.pid)) == 1 and len(left) >= 2
+        page.context.close()
+        server.voila.kill()
+        assert not psutil.wait_procs(left, timeout=20)[1], left

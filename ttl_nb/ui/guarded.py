@@ -49,6 +49,3 @@ class GuardedVoila(Voila):
     def init_handlers(self)->list: # (address, handler, …)
         "Voila's addresses, its kernel socket guarded."
         return [(address, GuardedSocket if handler is VoilaKernelWebsocketHandler else handler, *rest) for address,handler,*rest in super().init_handlers()]
-
-# %% ../../nbs/ui/65_guarded.ipynb #9852acd2
-if __name__ == "__main__": GuardedVoila.launch_instance()

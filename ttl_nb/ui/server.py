@@ -19,6 +19,7 @@ from urllib.request import urlopen
 from ..errors import InputError, check_number
 from .classroom import Classroom
 from .offer import Offer, cards
+from .warm import SPEC
 
 # %% ../../nbs/ui/70_server.ipynb #893b3919
 def free_port(
@@ -39,7 +40,7 @@ def _cell(source:str)->dict:
 def _page()->dict:
     "The notebook that Voila shows: one cell."
     return dict(cells=[_cell("from ttl_nb.ui.server import seat\nseat()")], nbformat=4, nbformat_minor=5,
-                metadata=dict(kernelspec=dict(display_name="Python 3", language="python", name="python3")))
+                metadata=dict(kernelspec=dict(display_name=SPEC["display_name"], language="python", name="ttl-seat")))
 
 def _plain(card:dict)->dict: return card | dict(thumbnails=[base64.b64encode(p).decode() for p in card["thumbnails"]])
 def _bytes(card:dict)->dict: return card | dict(thumbnails=[base64.b64decode(p) for p in card["thumbnails"]])
@@ -54,8 +55,9 @@ def write_shared(
     "Make what all seats read: images are decoded, cards drawn."
     for name in offer.targets: offer.pixels(name)
     (folder/"page").mkdir()
-    template = folder/"share"/"voila"/"templates"/"ttl" # Found by Voila through JUPYTER_PATH
-    template.mkdir(parents=True)
+    template, kernel = folder/"share"/"voila"/"templates"/"ttl", folder/"share"/"kernels"/"ttl-seat" # Found by Voila through JUPYTER_PATH
+    template.mkdir(parents=True); kernel.mkdir(parents=True)
+    (kernel/"kernel.json").write_text(json.dumps(SPEC))
     (template/"conf.json").write_text(json.dumps(dict(base_template="lab")))
     (template/"index.html.j2").write_text((files("ttl_nb.ui")/"page.html").read_text())
     (folder/"page"/"playground.ipynb").write_text(json.dumps(_page()))
@@ -113,13 +115,21 @@ CULL = 30 # Seconds after which a kernel without a page ends
 
 _EXTENSIONS = ["anywidget", "@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8"]
 
+_PROGRAM = """
+from ttl_nb.ui.guarded import GuardedVoila
+from ttl_nb.ui.warm import WARM, warm
+if WARM: warm()
+GuardedVoila.launch_instance()
+"""
+
 def _voila(folder:Path, ip:str, port:int, token:str)->list[str]:
     (folder/"config").mkdir()
     (folder/"config"/"voila.json").write_text(json.dumps(dict(Voila=dict(token=token))))
     options = {"Voila.config_file_paths": folder/"config", "Voila.ip": ip, "Voila.port": port, "Voila.open_browser": False, "Voila.port_retries": 0,
                "VoilaConfiguration.template": "ttl", "VoilaConfiguration.show_tracebacks": False,
-               "MappingKernelManager.cull_idle_timeout": CULL, "MappingKernelManager.cull_interval": 10, "MappingKernelManager.cull_connected": False}
-    return [sys.executable, "-m", "ttl_nb.ui.guarded", str(folder/"page"/"playground.ipynb"), *[f"--{k}={v}" for k,v in options.items()],
+               "MappingKernelManager.cull_idle_timeout": CULL, "MappingKernelManager.cull_interval": 10, "MappingKernelManager.cull_connected": False,
+               "MappingKernelManager.kernel_manager_class": "ttl_nb.ui.warm.SeatManager"}
+    return [sys.executable, "-c", _PROGRAM, str(folder/"page"/"playground.ipynb"), *[f"--{k}={v}" for k,v in options.items()],
             *[f"--VoilaConfiguration.extension_allowlist={e}" for e in _EXTENSIONS]]
 
 def _safe()->dict: return os.environ | dict(PYTHONSAFEPATH="1")
