@@ -27,7 +27,7 @@ from fastai.learner import Learner
 from ..analysis.activations import extract_features
 from ..analysis.metrics import Interval, accuracy, auc_interval
 from ..analysis.probe import Probe, inner_folds
-from ..data.domain import Domain, file_digests
+from ..data.domain import Domain, image_digests
 from ..data.pixels import load_pixels
 from ..data.subset import draw_subset
 from ..errors import InputError, check_choice, check_number
@@ -424,10 +424,10 @@ def pretrain_recipe(
                           min_steps=800, seed=seed) | fields))
 
 def image_ids(
-    files, # Image files
+    files, # Image files, or frames of them
 )->tuple[str,...]: # 12 hexadecimal digits for each
-    "The start of each file's sha256, by which an image is known again wherever it lies."
-    return tuple(d[:12] for d in file_digests(list(files)))
+    "The start of each image's sha256, by which it is known again wherever it lies."
+    return tuple(d[:12] for d in image_digests(list(files)))
 
 def patient_ids(
     domain:Domain, # Any domain
