@@ -80,6 +80,7 @@ def run(page, file, package): # `package`: its state
 def run_all(files, jobs): # `{page: file}`; how many at a time
     "Execute what is new; a kernel chooses itself how it shows pictures."
     os.environ.pop('MPLBACKEND', None)
+    os.environ['PYTHONWARNINGS'] = 'ignore:`torch.jit.script` is deprecated:FutureWarning' # fastai's, at import: it would stand on every page, with this machine's path
     package = state_of_package()
     def one(item):
         try: took = run(*item, package)
