@@ -59,6 +59,12 @@ def test_light_modules(name):
     assert not heavy, f'`import ttl_nb.{name}` loads {heavy}'
 
 
+def test_a_seat():
+    "Where kernels can't be forked each seat pays for all that it imports."
+    heavy = {*HEAVY, 'jupyter_server', 'voila'} & loaded('import ttl_nb.ui.server, ttl_nb.ui.playground, ttl_nb.ui.trainer')
+    assert not heavy, f'a seat loads {heavy}'
+
+
 def test_objects_at_work():
     "Not only their import: reading a table, decoding, drawing images, naming a recipe."
     heavy = set(HEAVY) & loaded(OBJECTS)

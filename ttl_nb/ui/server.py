@@ -19,7 +19,6 @@ from urllib.request import urlopen
 from ..errors import InputError, check_number
 from .classroom import Classroom
 from .offer import Offer, cards
-from .warm import SPEC
 
 # %% ../../nbs/ui/70_server.ipynb #893b3919
 def free_port(
@@ -34,13 +33,15 @@ def free_port(
     raise InputError(f"no port from {first} to {min(first + 99, 65535)} is free on {ip}: give another with `port` (--port)")
 
 # %% ../../nbs/ui/70_server.ipynb #662952f0
+_KERNEL = "ttl-seat" # Name of the kernels that seats are
+
 def _cell(source:str)->dict:
     return dict(cell_type="code", execution_count=None, id="page", metadata={}, outputs=[], source=source)
 
 def _page()->dict:
     "The notebook that Voila shows: one cell."
     return dict(cells=[_cell("from ttl_nb.ui.server import seat\nseat()")], nbformat=4, nbformat_minor=5,
-                metadata=dict(kernelspec=dict(display_name=SPEC["display_name"], language="python", name="ttl-seat")))
+                metadata=dict(kernelspec=dict(display_name=_KERNEL, language="python", name=_KERNEL)))
 
 def _plain(card:dict)->dict: return card | dict(thumbnails=[base64.b64encode(p).decode() for p in card["thumbnails"]])
 def _bytes(card:dict)->dict: return card | dict(thumbnails=[base64.b64decode(p) for p in card["thumbnails"]])
@@ -53,9 +54,10 @@ def write_shared(
     training:dict|None=None, # `epochs` and `min_steps` of every training; `None`: the recipe's own
 ):
     "Make what all seats read: images are decoded, cards drawn."
+    from ttl_nb.ui.warm import SPEC # With Jupyter's server, which no seat needs
     for name in offer.targets: offer.pixels(name)
     (folder/"page").mkdir()
-    template, kernel = folder/"share"/"voila"/"templates"/"ttl", folder/"share"/"kernels"/"ttl-seat" # Found by Voila through JUPYTER_PATH
+    template, kernel = folder/"share"/"voila"/"templates"/"ttl", folder/"share"/"kernels"/_KERNEL # Found by Voila through JUPYTER_PATH
     template.mkdir(parents=True); kernel.mkdir(parents=True)
     (kernel/"kernel.json").write_text(json.dumps(SPEC))
     (template/"conf.json").write_text(json.dumps(dict(base_template="lab")))

@@ -22,7 +22,7 @@ from traitlets import default
 # %% ../../nbs/ui/62_warm.ipynb #ea6a3d3b
 WARM = sys.platform == "linux" # Can kernels be forked here?
 NAME = "ttl-nb-warm"
-IMPORTED = ["ipykernel.kernelapp", "ipykernel.ipkernel", "ttl_nb.ui.server", "ttl_nb.ui.playground", "ttl_nb.ui.trainer"] # All that a seat loads comes with these
+IMPORTED = ["ipykernel.kernelapp", "ipykernel.ipkernel", "ttl_nb.ui.warm", "ttl_nb.ui.server", "ttl_nb.ui.playground", "ttl_nb.ui.trainer"] # All that a seat loads comes with these
 
 def warm():
     "Start the process that imports what kernels need, which ends with this one; and tell Jupyter of it."
