@@ -4,6 +4,7 @@ Against torch-cka on the same two networks, images and threads. torch-cka averag
 nor intervals; here all images count at once, and both are part of the time. Its batch size and threads are those at which it is
 quickest. Where it takes minutes a part of its batches is timed: all of them cost the same. Memory is that of a process of its own."""
 import contextlib, io, sys, warnings
+from functools import cache
 from pathlib import Path
 
 from runner import Figures, Found, Line, Outcome, in_process, in_turns, main, seconds_of, short
@@ -64,25 +65,35 @@ def in_double(nets, x, layers): # As `peer_cka`
     finally: torch.set_default_dtype(before)
 
 
-def quickest(nets, x): # (threads, batch size)
-    "What the peer is quickest with, tried on the images of the largest batch."
+@cache
+def quickest(): # (threads, batch size)
+    "What the peer is quickest with, tried on the smaller networks."
     from peer import torch_threads
+    from ttl_nb.analysis.activations import pixels_as_input
+    nets, x = in_its_layout(networks("resnet18"), pixels_as_input(images(64)))
     seconds = {}
     for threads, batch in ((1, 16), (1, 32), (1, 64), (2, 32)):
-        with torch_threads(threads): seconds[threads, batch], _ = seconds_of(lambda: peer_cka(nets, x[:128], batch))
+        with torch_threads(threads): seconds[threads, batch], _ = seconds_of(lambda: peer_cka(nets, x, batch))
     return min(seconds, key=seconds.get)
 
 
 # What has to be equal
 
-def straight(x, y): # Two (n,d) float64 arrays
-    "CKA from its definition: zeros on the diagonal, the three terms of HSIC."
+def gram(x): # (n,d) float64 array
+    "Products of all rows with all, centred, with zeros on the diagonal."
+    import numpy as np
+    x = x - x.mean(0)
+    k = x @ x.T
+    np.fill_diagonal(k, 0)
+    return k
+
+
+def straight(k, l): # From `gram`
+    "CKA from its definition: the three terms of HSIC."
     import numpy as np
     def hsic(k, l):
         n, ones = len(k), np.ones(len(k))
         return (k*l).sum() + k.sum()*l.sum()/((n - 1)*(n - 2)) - 2/(n - 2)*(ones @ k @ l @ ones)
-    k, l = ((x - x.mean(0)) @ (x - x.mean(0)).T for x in (x, y))
-    for m in (k, l): np.fill_diagonal(m, 0)
     return hsic(k, l)/np.sqrt(hsic(k, k)*hsic(l, l))
 
 
@@ -90,7 +101,7 @@ def off_definition(nets, pixels, found): # A `Similarity`
     "The largest difference to the definition, over some pairs of layers."
     from ttl_nb.analysis.activations import capture
     names = [l for l in found.rows if l in ("stem.0", "stage1", "stage3", "pool", "head")]
-    a, b = ({l: x.flatten(1).double().numpy() for l, x in capture(net, pixels, names).items()} for net in nets)
+    a, b = ({l: gram(x.flatten(1).double().numpy()) for l, x in capture(net, pixels, names).items()} for net in nets)
     return max(abs(float(found.table.loc[i, j]) - straight(a[i], b[j])) for i in names for j in names)
 
 
@@ -116,7 +127,7 @@ def all_pairs(backbone, part, turns, quick): # `part`: how many eighths of the p
     from ttl_nb.analysis.similarity import compare_layers
     pixels, nets = images(64 if quick else IMAGES, 32 if quick else SIDE), networks("resnet10" if quick else backbone)
     its_nets, x = in_its_layout(nets, pixels_as_input(pixels))
-    threads, batch = (1, 32) if quick else quickest(its_nets, x)
+    threads, batch = (1, 32) if quick else quickest()
     timed = x[:32 if quick else len(x)*part//8]
     with torch_threads(threads):
         mine, other, found, _ = in_turns(lambda: compare_layers(*nets, pixels), lambda: peer_cka(its_nets, timed, batch), turns)

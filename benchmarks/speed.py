@@ -148,14 +148,14 @@ def ways(threads, workers): return f"both {threads} thread{'s'*(threads > 1)}, t
 
 
 def probe(quick): return train_line("head", *((64, 32, 2, 1) if quick else (400, 200, 20, 3)), quick)
-def full(quick): return train_line("full", *((64, 32, 1, 1) if quick else (400, 200, 5, 3)), quick)
+def full(quick): return train_line("full", *((64, 32, 1, 1) if quick else (400, 200, 3, 3)), quick)
 
 def gradual(quick):
     import peer
     from ttl_nb.train import freezing
-    every, one_a_time = 1 if quick else 5, freezing._one_a_time
+    every, one_a_time = 1 if quick else 2, freezing._one_a_time
     with patch.object(freezing, "_one_a_time", lambda epochs: one_a_time(epochs//every)): # `gradual:epoch`, but slower
-        return train_line("gradual:epoch", *((64, 32, 4, 1) if quick else (400, 200, 20, 3)), quick, peer.a_group_a_stage, [lambda: peer.OpenInTurn(every)])
+        return train_line("gradual:epoch", *((64, 32, 4, 1) if quick else (400, 200, 8, 3)), quick, peer.a_group_a_stage, [lambda: peer.OpenInTurn(every)])
 
 
 def lr_finder(quick):
@@ -200,7 +200,7 @@ def probes_240(quick):
                 study.run(engine="inline")
                 return study, Store(study.folder).table().set_index("recipe_id")
         seconds, (study, table) = seconds_of(ours)
-        timed = [next(r for seed, r in study.grid if (seed, r.source, r.n_train) == (i % seeds, f"source{i % sources}", n)) for n in sizes for i in range(2)]
+        timed = [next(r for seed, r in study.grid if (seed, r.source, r.n_train) == (i % seeds, f"source{i % sources}", n)) for i, n in enumerate(sizes)]
         target = files.domain()
         def learner(r, workers):
             items = files.items()
@@ -341,7 +341,7 @@ def processes(quick):
     from ttl_nb.study.store import Store
     from ttl_nb.study.study import Study
     from ttl_nb.train.fit import fit
-    n_train, seeds, fields, turns = (16, 2, dict(epochs=10, min_steps=0), 1) if quick else (100, 6, {}, 2)
+    n_train, seeds, fields, turns = (16, 2, dict(epochs=10, min_steps=0), 1) if quick else (100, 4, {}, 2)
     with temporary_folder() as folder:
         files, checkpoints = images(folder, 2*n_train, 40 if quick else 200), {"source": source(0, "resnet10")}
         def study(engine):
@@ -364,10 +364,10 @@ def processes(quick):
 
 LINES = [
     Line("probe", "linear probing, 400 images, 20 epochs, from files to test AUC", "vision_learner, freeze, fit_one_cycle", 20, probe),
-    Line("gradual", "a stage opens every fifth of 20 epochs, 400 images", "freeze_to in fastai", 2, gradual),
-    Line("full", "full fine-tuning, 400 images, 5 epochs", "fastai, same batches", 1.3, full),
+    Line("gradual", "a stage opens every second of 8 epochs, 400 images", "freeze_to in fastai", 2, gradual),
+    Line("full", "full fine-tuning, 400 images, 3 epochs", "fastai, same batches", 1.3, full),
     Line("lr_finder", "LR finder with frozen stages, 100 steps, 400 images", "learn.lr_find()", 5, lr_finder),
-    Line("probes_240", "4 sources × 6 sizes × 10 seeds of linear probes", "fastai in turn (12 timed, scaled)", 200, probes_240),
+    Line("probes_240", "4 sources × 6 sizes × 10 seeds of linear probes", "fastai in turn (6 timed, scaled)", 200, probes_240),
     Line("dicom_epoch", "a second epoch from 200 DICOM files", "PILDicom DataLoaders", 20, dicom_epoch),
     Line("dicom_decode", "first decoding of 500 compressed DICOM files, 2 processes", "dcmread(…).pixel_array in a loop", 1.5, dicom_decode),
     Line("import", "ttl-nb --help", "from fastai.vision.all import *", 5, start),
