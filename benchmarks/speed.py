@@ -301,21 +301,21 @@ def dicom_decode(quick):
             f.write_bytes(i.to_bytes(128, "big") + (folder/f"{i % distinct}.dcm").read_bytes()[128:])
         def ours():
             with temporary_folder() as cache: return np.array(load_pixels(files, SIDE, cache, workers=2))
-        def theirs(plugins={}): # Transfer syntax -> plugin, where it is not pydicom's first
+        def theirs(files=files, plugins={}): # Transfer syntax -> plugin, where it is not pydicom's first
             for f in files:
                 ds = dcmread(f)
                 ds.pixel_array_options(decoding_plugin=plugins.get(ds.file_meta.TransferSyntaxUID, ""))
                 last = ds.pixel_array
             return last
         mine, other, x, _ = in_turns(ours, theirs, turns)
-        safely, _ = seconds_of(lambda: theirs({JPEG2000Lossless: "pylibjpeg"})) # gdcm, pydicom's first, has threads of its own; it aborts the process on some damaged streams
+        safely, _ = seconds_of(lambda: theirs(files[::5], {JPEG2000Lossless: "pylibjpeg"})) # gdcm, pydicom's first, has threads of its own; it aborts the process on some damaged streams
         def expected(i):
             found = dcmread(files[i]).pixel_array/np.float32(2**kinds[i % distinct % 4][1] - 1)
             return np.rint(np.asarray(Image.fromarray(found).resize((SIDE, SIDE), Image.Resampling.BILINEAR)).clip(0, 1)*255)
         off = max(float(np.abs(expected(i) - x[i]).max()) for i in range(distinct))
         same = all((x[i] == x[i % distinct]).all() for i in range(n))
     said = (f"pixels of the loop, resized, equal to {off:g} of 255 grey levels, for each of four compressions; copies alike: {yes(same)}; "
-            f"JPEG 2000 is decoded by gdcm in the loop, on both cores; a loop of one thread, by openjpeg as here, takes {safely:.3g} s")
+            f"JPEG 2000 is decoded by gdcm in the loop, on both cores; a loop of one thread, by openjpeg as here, takes {5*safely:.3g} s")
     return Outcome(mine, other, same and off == 0, said, threads="ours 2 processes, the peer one with the threads of gdcm")
 
 
@@ -329,7 +329,7 @@ def python(*args): # Of a new interpreter
 def start(quick):
     command = "from ttl_nb.cli import app; app()"
     mine, other, said, _ = in_turns(lambda: python("-c", command, "--help"), lambda: python("-c", "from fastai.vision.all import *"),
-                                    1 if quick else 5, warm_up=not quick)
+                                    1 if quick else 3, warm_up=not quick)
     loaded = python("-c", f"import sys, atexit\natexit.register(lambda: print(*sorted(sys.modules)))\n{command}", "--help").split()
     heavy = {"torch", "fastai", "pandas", "numpy"} & set(loaded)
     whole = all(name in said for name in ("pretrain", "study", "report", "doctor"))
@@ -341,7 +341,7 @@ def processes(quick):
     from ttl_nb.study.store import Store
     from ttl_nb.study.study import Study
     from ttl_nb.train.fit import fit
-    n_train, seeds, fields, turns = (16, 2, dict(epochs=10, min_steps=0), 1) if quick else (100, 4, {}, 2)
+    n_train, seeds, fields, turns = (16, 2, dict(epochs=10, min_steps=0), 1) if quick else (100, 3, {}, 2)
     with temporary_folder() as folder:
         files, checkpoints = images(folder, 2*n_train, 40 if quick else 200), {"source": source(0, "resnet10")}
         def study(engine):
