@@ -176,11 +176,11 @@ def training_memory(quick): # Megabytes, and those of the trainer alone
 
 
 def train(quick):
-    from ttl_nb.ui.look import COLOURS
+    from ttl_nb.pictures import OKABE_ITO
     times, sizes, most, rates = [], [], [], []
     for turn in range(1 if quick else 5):
         with page(quick, **USUAL) as opened:
-            opened.evaluate(FIRST, COLOURS[0])
+            opened.evaluate(FIRST, OKABE_ITO[0])
             opened.came.clear()
             button(opened, 5, "train").click()
             start = time.monotonic()

@@ -4,7 +4,7 @@ import ast, shutil
 from project import ROOT, module_files, module_name
 
 FLOORS = ('data', 'models', 'analysis', 'train', 'study', 'ui', 'cli')   # study/protocols is part of study
-GROUND = ('', '__version__', '_modidx', 'errors', 'stopping', 'atomic', 'figures')  # below all floors: the package itself, its one kind of error
+GROUND = ('', '__version__', '_modidx', 'errors', 'stopping', 'atomic', 'figures', 'pictures')  # below all floors: the package itself, its one kind of error
 
 
 def imported_names(file, module): # A module's file, and its dotted name

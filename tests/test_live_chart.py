@@ -9,9 +9,10 @@ from project import ROOT
 
 from ttl_nb.errors import InputError
 from ttl_nb.models.stages import STAGES
+from ttl_nb.pictures import OKABE_ITO
 from ttl_nb.train.recording import Recording
 from ttl_nb.ui.live_chart import LIMIT, LiveChart, export_html, replay
-from ttl_nb.ui.look import COLOURS, css, module
+from ttl_nb.ui.look import css, module
 
 
 def training(steps=100, seed=0, valid=10, t=.02, shift=0., **odd): # odd: step -> loss, as s50=9.
@@ -102,12 +103,6 @@ def test_odd_recordings():
     assert 0 < chart.update() < 1000 and chart.picture().startswith(b'\x89PNG') and 'not a number from step 7' in chart.alt
 
 
-def test_colours_are_those_of_a_studys_curves():
-    "They stand twice, because drawing needs matplotlib and more: here is what keeps them alike."
-    found = re.search(r'OKABE_ITO = \((.*?)\)', (ROOT/'ttl_nb/analysis/drawing.py').read_text(encoding='utf-8'))[1]
-    assert tuple(re.findall('"(.*?)"', found)) == COLOURS
-
-
 def test_nothing_is_fetched():
     for text in (module('live_chart.js'), css('live_chart.css')):
         assert not re.search(r'https?://(?!www\.w3\.org/2000/svg)|@import|url\(', text)
@@ -121,7 +116,7 @@ INKED = """([name, box]) => { const c = document.querySelector('.ttl-chart canva
   for (let i = 0; i < d.length; i += 4) if (Math.abs(d[i] - want[0]) + Math.abs(d[i+1] - want[1]) + Math.abs(d[i+2] - want[2]) < 40) n++; return n; }""" % COLOUR
 
 
-def inked(page, colour=COLOURS[0], box=None): # box: x, y, width, height as shares of the canvas
+def inked(page, colour=OKABE_ITO[0], box=None): # box: x, y, width, height as shares of the canvas
     "Pixels of the canvas that have a colour."
     return page.evaluate(INKED, [colour, box])
 
@@ -169,7 +164,7 @@ def test_no_frame_is_blank(page, tmp_path):
         frames++; if (n < 50) blank++; if (!over) requestAnimationFrame(look); else done([frames, blank]); };
       requestAnimationFrame(look);
       const feed = () => { if (i < messages.length) { model.receive(messages[i++]); if (i % 200 === 0) document.getElementById('root').style.width = `${900 - i / 10}px`; setTimeout(feed, 3); } else over = true; };
-      feed(); })""", [messages, COLOURS[0]])
+      feed(); })""", [messages, OKABE_ITO[0]])
     assert frames > 40 and blank == 0, f'{blank} of {frames} frames were blank'
     settled(page); page.wait_for_timeout(400)
     assert 'step 1,050' in page.locator('.ttl-status').inner_text()
@@ -198,12 +193,12 @@ def test_three_runs_over_each_other(page, tmp_path):
     seen = mount(page, chart, tmp_path); settled(page)
     legend = page.get_by_role('list', name='Lines')
     assert legend.get_by_role('button').all_inner_texts() == ['none', 'natural', '=chest <b>']
-    assert inked(page, COLOURS[2]) > 200, 'the newest is drawn strongest'
+    assert inked(page, OKABE_ITO[2]) > 200, 'the newest is drawn strongest'
     legend.get_by_role('button', name='=chest').click(); settled(page)
-    assert inked(page, COLOURS[2]) == 0 and inked(page, COLOURS[1]) > 200
+    assert inked(page, OKABE_ITO[2]) == 0 and inked(page, OKABE_ITO[1]) > 200
     assert {r['run'] for r in shown_csv(page)} == {'none', 'natural', "'=chest <b>"}           # no formula in a spreadsheet
     chart.forget('natural'); seen.sync(); settled(page)
-    assert inked(page, COLOURS[1]) == 0 and legend.get_by_role('button').count() == 2
+    assert inked(page, OKABE_ITO[1]) == 0 and legend.get_by_role('button').count() == 2
 
 
 def test_the_rate_is_dragged_pressed_typed_and_stepped(page, tmp_path):
@@ -334,7 +329,7 @@ def test_exported_page(chromium, tmp_path, scripts):
     assert page.get_by_role('heading', name='Two [[sources]] & more').is_visible() and len(asked) == 1 and not page.faults
     if scripts:
         settled(page)
-        assert inked(page, COLOURS[1]) > 200 and page.get_by_role('button', name='chest </script>').is_visible()
+        assert inked(page, OKABE_ITO[1]) > 200 and page.get_by_role('button', name='chest </script>').is_visible()
         page.get_by_role('button', name='Play again').click(); settled(page)
         assert page.get_by_role('button', name='Pause').is_visible() and not page.faults
     else: assert page.get_by_role('img', name='Training curves').bounding_box()['width'] > 500

@@ -25,6 +25,7 @@ from .report import (BASELINE_WORDS, COMBINE_WORDS, INIT_WORDS, PLAN_WORDS, arm_
                                  thumbnail_warning, title_words, unfinished_sentence, verdict_words)
 from ..analysis.metrics import auc_interval
 from ..atomic import write_text
+from ..pictures import data_uri
 from .results import NO_NETWORK, Results
 from .store import read_arrays, whole
 from ..train.freezing import GROUPS
@@ -297,7 +298,7 @@ def _source_words(name:str, says:dict)->str:
 
 # %% ../../nbs/study/45_explorer.ipynb #154d3be0
 def _sheet_rules(sheets:list[bytes])->str:
-    return "".join(f'.sheet{i} {{ background-image: url("data:image/jpeg;base64,{base64.b64encode(s).decode()}"); }}\n' for i,s in enumerate(sheets))
+    return "".join(f'.sheet{i} {{ background-image: url("{data_uri(s, "jpeg")}"); }}\n' for i,s in enumerate(sheets))
 
 def render_explorer(
     results:Results, # What a study found

@@ -8,7 +8,7 @@ Docs: https://ttl-nb.github.io/ttl_nb/study/page.html.md"""
 __all__ = ['svg_uri', 'png_uri', 'fill_page']
 
 # %% ../../nbs/study/39_page.ipynb #25001a09
-import base64, io
+import io
 from importlib.resources import files
 
 import numpy as np
@@ -16,9 +16,9 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from matplotlib import rc_context
 from PIL import Image
 
-# %% ../../nbs/study/39_page.ipynb #e14f1202
-def _uri(kind:str, content:bytes)->str: return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+from ..pictures import data_uri
 
+# %% ../../nbs/study/39_page.ipynb #e14f1202
 def svg_uri(
     ax, # A panel of a figure; all of the figure is shown
 )->str: # What an `<img>` takes as `src`
@@ -26,7 +26,7 @@ def svg_uri(
     out = io.BytesIO()
     with rc_context({"svg.fonttype": "path", "svg.hashsalt": "ttl_nb"}):
         ax.figure.savefig(out, format="svg", transparent=True, metadata=dict(Date=None, Creator=None))
-    return _uri("svg+xml", out.getvalue())
+    return data_uri(out.getvalue(), "svg+xml")
 
 def png_uri(
     pixels:np.ndarray, # (H,W) or (H,W,3) uint8
@@ -36,7 +36,7 @@ def png_uri(
     out, image = io.BytesIO(), Image.fromarray(pixels)
     if max(image.size) > most: image = image.resize((most, most), Image.Resampling.BOX)
     image.save(out, "PNG", optimize=True)
-    return _uri("png", out.getvalue())
+    return data_uri(out.getvalue())
 
 # %% ../../nbs/study/39_page.ipynb #982cba3c
 def _read(name:str)->str: return files("ttl_nb.study").joinpath(name).read_text(encoding="utf-8")

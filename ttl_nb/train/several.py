@@ -36,12 +36,14 @@ def alone(
     "Each source's own head."
     return [fit_probe(f, labels, patients, seed=seed, balanced=balanced) for f in features]
 
+def _even(n:int)->np.ndarray: return np.full(n, 1/n)
+
 def averaged(
     probes:list[Probe], # A head for each source
     weights:np.ndarray=None, # (K,) at least 0, with sum 1; `None`: all the same
 )->Probe: # A head for the features side by side
     "The one head that says what the weighted mean of several says."
-    a = np.full(len(probes), 1/len(probes)) if weights is None else weights
+    a = _even(len(probes)) if weights is None else weights
     return Probe(np.hstack([w*p.weight for w,p in zip(a, probes)]), sum(w*p.bias for w,p in zip(a, probes)),
                  tuple(c for p in probes for c in p.strength), all(p.chosen for p in probes))
 
@@ -81,7 +83,7 @@ def _on_simplex(z:np.ndarray, labels:np.ndarray, m:np.ndarray, cost:np.ndarray)-
     "(k,) weights of the least loss, at least 0 and with sum 1."
     k = len(z)
     one = dict(type="eq", fun=lambda a: a.sum() - 1, jac=lambda a: np.ones(k))
-    return minimize(_loss, np.full(k, 1/k), (z, labels, m, cost), "SLSQP", True, bounds=[(0, 1)]*k, constraints=one, options=dict(ftol=1e-12, maxiter=1000)).x
+    return minimize(_loss, _even(k), (z, labels, m, cost), "SLSQP", True, bounds=[(0, 1)]*k, constraints=one, options=dict(ftol=1e-12, maxiter=1000)).x
 
 def fit_weights(
     features:list, # (n,F) for each source, of the training images
@@ -92,7 +94,7 @@ def fit_weights(
     balanced:bool=False, # Does every class weigh the same in the loss?
 )->np.ndarray: # (K,) at least 0, with sum 1
     "How much each source is to say, by how well its head does on training images of patients that it has not seen."
-    ignorant, even = np.zeros((len(labels), 1)), np.full(len(features), 1/len(features))
+    ignorant, even = np.zeros((len(labels), 1)), _even(len(features))
     z = np.stack([held_out_logits(f, labels, patients, p.strength, seed, balanced) for f,p in zip([*features, ignorant], [*probes, probes[0]])])
     scored = ~np.isnan(z).any((0, 2))
     if not scored.any(): return even
@@ -113,5 +115,5 @@ def several_probe(
     "The head of one source, or of several at once."
     if combine in ("none", "stack"): return stack(features, labels, patients, seed, balanced), None
     probes = alone(features, labels, patients, seed, balanced)
-    weights = fit_weights(features, labels, patients, probes, seed, balanced) if combine == "fit" else np.full(len(probes), 1/len(probes))
+    weights = fit_weights(features, labels, patients, probes, seed, balanced) if combine == "fit" else _even(len(probes))
     return averaged(probes, weights), weights

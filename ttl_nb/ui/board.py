@@ -22,8 +22,9 @@ import traitlets as t
 
 from ..atomic import write_text
 from ..errors import InputError
+from ..pictures import OKABE_ITO
 from ..train.recipe import Recipe
-from .look import COLOURS, css, module
+from .look import css, module
 
 # %% ../../nbs/ui/38_board.ipynb #99190c76
 _SEEDS = ("subset_seed", "init_seed", "order_seed", "source_seed")
@@ -221,7 +222,7 @@ def _paint(self):
     recipes = [self._rows[keys.index(k)]["recipe"] for k in arms]
     plans = list(dict.fromkeys(r["freezing"] for r in recipes))
     with self.hold_sync():
-        self.arms = [dict(name=n, look=looks[r["source"]], colour=COLOURS[(looks[r["source"]] - 1) % len(COLOURS)] if looks[r["source"]] else "", dash=plans.index(r["freezing"]))
+        self.arms = [dict(name=n, look=looks[r["source"]], colour=OKABE_ITO[(looks[r["source"]] - 1) % len(OKABE_ITO)] if looks[r["source"]] else "", dash=plans.index(r["freezing"]))
                      for n,r in zip(arm_names(recipes), recipes)]
         self.shown = [{k: v for k,v in r.items() if k != "recipe"} for r in self._rows]
         self.means, self.floor = mean_points(self._rows), floor_points(self._rows)

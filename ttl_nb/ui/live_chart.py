@@ -20,8 +20,9 @@ from fastcore.basics import patch
 from ..atomic import write_text
 from ..errors import InputError, check_choice, check_number
 from ..models.stages import STAGES
+from ..pictures import OKABE_ITO, data_uri
 from ..train.recording import Recording
-from .look import COLOURS, css, data_url, module, offline_page
+from .look import css, module, offline_page
 
 # %% ../../nbs/ui/20_live_chart.ipynb #9e10354d
 _LARGEST = 3.4028234e38
@@ -233,11 +234,11 @@ def plot(
     axes = _panels(any(v is not None for r in recordings.values() for v in r.series("valid", "auc")[1])) if fit else None
     ax = axes["loss"] if fit else _rate_axes()
     for i,(name,r) in enumerate(recordings.items()):
-        colour, newest = COLOURS[i % len(COLOURS)], i == len(recordings) - 1
+        colour, newest = OKABE_ITO[i % len(OKABE_ITO)], i == len(recordings) - 1
         if fit: _draw_fit(axes, name, r, colour, _MARKERS[i % len(_MARKERS)], newest)
         else: _draw_rate(ax, name, r, colour, newest)
     _limit(ax, *_losses(recordings, kind), 5 if fit else 2)
-    if rate and not fit: ax.axvline(rate, color=COLOURS[0], linewidth=2, label=f"chosen {rate:.2g}")
+    if rate and not fit: ax.axvline(rate, color=OKABE_ITO[0], linewidth=2, label=f"chosen {rate:.2g}")
     if not any(len(r) for r in recordings.values()): ax.text(.5, .5, "nothing has been recorded yet", transform=ax.transAxes, ha="center", color=_GREY)
     legend = ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside upper left", frameon=False, fontsize=9, ncols=3)
     for text in legend.get_texts(): text.set_parse_math(False)
@@ -372,7 +373,7 @@ class Displayed:
         "Write the picture and its alt text beside the widget."
         if self.handle is None: return
         alt, picture = self.chart.alt, self.chart.picture()
-        as_html = f'<p>{html.escape(self.said)}</p>'*bool(self.said) + f'<img alt="{html.escape(alt)}" src="{data_url(picture)}">' # nbconvert drops the alt text of image/png
+        as_html = f'<p>{html.escape(self.said)}</p>'*bool(self.said) + f'<img alt="{html.escape(alt)}" src="{data_uri(picture)}">' # nbconvert drops the alt text of image/png
         self.handle.update({**self._bundle(), "text/html": as_html, "image/png": base64.b64encode(picture).decode()}, raw=True,
                            metadata={"alt": alt, "image/png": {"alt": alt}})
 
@@ -464,6 +465,6 @@ def export_html(
     state = dict(kind=chart.kind, scale=scale, height=380, rate=None, planned=0, player=chart.player, autoplay=False,
                  runs=runs, kept=dict(runs=runs, data=base64.b64encode(curves).decode()))
     alt = html.escape(chart.alt)
-    page = offline_page(title, "lcWidget", chart._esm, chart._css, state, f'<img alt="{alt}" src="{data_url(chart.picture())}">', f'<p class="ttl-note">{alt}</p>')
+    page = offline_page(title, "lcWidget", chart._esm, chart._css, state, f'<img alt="{alt}" src="{data_uri(chart.picture())}">', f'<p class="ttl-note">{alt}</p>')
     chart.close()
     return write_text(page, file, "page")

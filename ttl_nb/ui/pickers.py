@@ -24,6 +24,7 @@ from ..data.domain import Domain, label_names
 from ..data.subset import draw_subset
 from ..errors import InputError, check_choice, check_number, some
 from ..models.stages import COLOURS, STAGES, backbone_named, input_named
+from ..pictures import data_uri
 from ..train.freezing import BATCH_NORM, PLANS, FreezingPlan, multipliers
 from ..train.recipe import LR_RULES, REGULARISERS
 from . import look
@@ -245,7 +246,7 @@ def _noise(n:int=6, size:int=24)->list[np.ndarray]:
 
 def _address(picture)->str:
     "A PNG file's bytes, or (H,W) grey values, as an address."
-    return look.data_url(bytes(picture) if isinstance(picture, (bytes, bytearray, memoryview)) else look.png(picture))
+    return data_uri(bytes(picture) if isinstance(picture, (bytes, bytearray, memoryview)) else look.png(picture))
 
 def _card(card:dict)->dict:
     "A card as the browser shows it."

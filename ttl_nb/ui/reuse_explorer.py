@@ -16,7 +16,8 @@ import traitlets as t
 
 from ..atomic import write_text
 from ..errors import InputError
-from .look import css, data_url, module, offline_page, png
+from ..pictures import data_uri
+from .look import css, module, offline_page, png
 
 # %% ../../nbs/ui/37_reuse_explorer.ipynb #f89386f3
 SIDE = 64 # Pixels a side of the small copies of images
@@ -28,7 +29,7 @@ def _stage(view, numbers:dict)->dict:
     low, top = view.scale
     h, w = view.before.shape[2:]
     return dict(name=view.name, width=w, height=h, units=view.units.tolist(), low=_short(low), top=_short(top), change=_short(view.change),
-                before=_short(view.before.mean((2, 3))), after=_short(view.after.mean((2, 3))), sprite=data_url(png(tiled(view))), **numbers)
+                before=_short(view.before.mean((2, 3))), after=_short(view.after.mean((2, 3))), sprite=data_uri(png(tiled(view))), **numbers)
 
 def explorer_run(
     name:str, # What the run is called
@@ -45,7 +46,7 @@ def explorer_run(
     from ttl_nb.analysis.unit_views import unit_views
     side = min(SIDE, images.shape[1])
     small = np.rint(255*thumbnails(images, side)).astype(np.uint8).reshape(-1, side, side)
-    return dict(name=name, labels=[str(l) for l in labels], rows=[int(r) for r in rows], side=side, thumbs=data_url(png(np.hstack(list(small)))),
+    return dict(name=name, labels=[str(l) for l in labels], rows=[int(r) for r in rows], side=side, thumbs=data_uri(png(np.hstack(list(small)))),
                 stages=[_stage(v, (numbers or {}).get(v.name, {})) for v in unit_views(before, after, images, units)])
 
 # %% ../../nbs/ui/37_reuse_explorer.ipynb #3e3012ee
