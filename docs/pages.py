@@ -215,7 +215,7 @@ def make_home(files):
     "The start page: the index notebook with the margin's contents."
     cells, _ = documented(files['index'])
     there = lambda *names: [o for o in names if any((WORK/'site').glob(f'{o}.*'))]
-    first = there('tutorials/index', 'howto/index', 'recordings')
+    first = [*there('tutorials/index', 'howto/index'), 'recordings']     # which recordings.py writes, after this
     second = there('claims/index', 'benchmarks/index')
     parts = [toc(['Start <self>', *first], ':hidden:', ':caption: Learn'), toc(second, ':hidden:', ':caption: Measured'),
              toc(['reference', 'contributing', 'changelog'], ':hidden:', ':caption: Look up')]

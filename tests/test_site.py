@@ -73,6 +73,12 @@ def test_a_page_documents_what_its_notebook_exports(tmp_path, monkeypatch):
     assert '### draw_subset' in (tmp_path/'extra/data/subset.html.md').read_text()
 
 
+def test_the_first_build_has_the_recordings_in_the_margin(tmp_path, monkeypatch):
+    "Their page is made after the others: at the first build, where nothing lies about from the one before, it isn't there yet."
+    monkeypatch.setattr(pages, 'WORK', tmp_path)
+    assert re.search('^recordings$', ''.join(c['source'] for c in pages.make_home(FILES)), re.M)
+
+
 def test_a_widget_leaves_what_a_page_can_show():
     view = 'application/vnd.jupyter.widget-view+json'
     assert pages.shown(dict(data={view: {}, 'image/png': 'x', 'text/plain': 'y'}))['data'] == {'image/png': 'x', 'text/plain': 'y'}
