@@ -113,7 +113,7 @@ recording: install ## record the README's moving picture from the real page (a q
 docs: $(VENV)/.docs ## build the site into _docs/html (docs/README.md says how)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python docs/pages.py
 	$(BIN)/python docs/recordings.py
-	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -d _proc/doctrees -c docs _proc/site _docs/html
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --write-all -d _proc/doctrees -c docs _proc/site _docs/html
 	$(BIN)/python docs/check.py _docs/html
 
 $(VENV)/.docs: $(VENV)/.installed
