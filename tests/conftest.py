@@ -1,6 +1,7 @@
 "Fixtures that several test files share."
-import os
+import ctypes, gc, os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,3 +22,23 @@ def safe_path():
     yield
     if before is None: os.environ.pop('PYTHONSAFEPATH', None)
     else: os.environ['PYTHONSAFEPATH'] = before
+
+
+@pytest.fixture(autouse=True, scope="module")
+def memory_back():
+    "What a file's networks took goes back to the system: glibc keeps freed gigabytes otherwise, of each of the processes that test side by side."
+    yield
+    gc.collect()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None): trim(0)
+
+
+@pytest.fixture
+def ttl_nb(capsys, monkeypatch):
+    "The command in this process, as a function of a folder to start it from and its words: exit code and what it printed."
+    def run(folder, *words):
+        from ttl_nb.cli import app
+        monkeypatch.chdir(folder); capsys.readouterr()
+        with pytest.raises(SystemExit) as end: app([str(w) for w in words])
+        said = capsys.readouterr()
+        return SimpleNamespace(returncode=end.value.code, stdout=said.out, stderr=said.err)
+    return run

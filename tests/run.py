@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BIN = (ROOT/os.environ.get('VENV', '.venv')/'bin').absolute()
 STRUCTURE = ['tests/test_floors.py', 'tests/test_structure.py']
 IN_STEP = 'tests/test_in_step.py'
+LONG = [f'tests/test_{o}.py' for o in ('ray', 'kill_and_resume', 'playground', 'demo', 'classroom', 'full_disk', 'benchmarks', 'methods')] # First, so that none is left alone at the end
 
 
 def pytest(*args, report=None): return [BIN/'python', '-m', 'pytest', '-q', *args, *([f'--junitxml={report}'] if report else [])]
@@ -20,12 +21,12 @@ def install(): return ['make', '--no-print-directory', 'install']
 
 def parts(tmp): # Folder for the counts of each pytest part
     "Everything, the cheap and telling first: `[(name, command)]`."
-    rest = [f'--ignore={o}' for o in (*STRUCTURE, IN_STEP)]
+    rest = sorted({f'tests/{f.name}' for f in (ROOT/'tests').glob('test_*.py')} - {*STRUCTURE, IN_STEP, *LONG})
     return [('install', install()),
             ('in step', pytest(IN_STEP, report=tmp/'in_step.xml')),
             ('structure', pytest(*STRUCTURE, report=tmp/'structure.xml')),
             ('notebooks', notebooks()),
-            ('pytest', pytest('-n', '2', '--dist', 'loadfile', '--durations=5', 'tests', *rest, report=tmp/'pytest.xml'))]
+            ('pytest', pytest('-n', '2', '--dist', 'loadfile', '--no-loadscope-reorder', '--durations=5', *LONG, *rest, report=tmp/'pytest.xml'))]
 
 
 def one(name): # `nbs/data/30_domain.ipynb`, `data/30_domain`, `tests/test_x.py`, `test_x` or `tests/test_x.py::test_y`

@@ -209,6 +209,7 @@ def test_quality_runs(tmp_path):
     assert all(0 <= found[f'auc_{o}_50']['value'] <= 1 for o in ('ours', 'fastai', 'loop')) and (tmp_path/'quality.png').stat().st_size > 5_000
 
 
+@pytest.mark.slow
 def test_classroom_runs(tmp_path):
     "Three seats are opened at once, train, and click at random: nobody is killed, every run ends, nothing is left over."
     found = quick('classroom', tmp_path)

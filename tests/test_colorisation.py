@@ -1,5 +1,5 @@
 "A module that learns to colour grey before an RGB network (Morra 2020), beside every plan, rule and start, in studies, files, the command line and the page."
-import json, os, subprocess, sys
+import json, os
 
 import numpy as np
 import pandas as pd
@@ -167,13 +167,13 @@ def test_in_a_study(target, tmp_path):
     with pytest.raises(InputError, match="source 'own' has learned colours of its own"): Study(target, dict(own=photos(colour="learned")), [20], ["full"], 2, folder=tmp_path/"x", image_size=SIDE)
 
 
-def test_on_the_command_line(tmp_path):
+def test_on_the_command_line(tmp_path, ttl_nb):
     rng, y = np.random.default_rng(0), np.tile([0, 1], 50)
     for i,c in enumerate(y): Image.fromarray(rng.normal(90 + 12*c, 30, (SIDE, SIDE)).clip(0, 255).astype(np.uint8)).save(tmp_path/f"{i}.png")
     pd.DataFrame(dict(file=[f"{i}.png" for i in range(100)], label=np.array(["a", "b"])[y], patient_id=[f"p{i}" for i in range(100)], split=["train"]*60 + ["test"]*40)).to_csv(tmp_path/"labels.csv", index=False)
     save_checkpoint(photos(), tmp_path/"photos.safetensors")
     save_checkpoint(Checkpoint(draw_all(create_backbone(), 0).state_dict(), "resnet10", ("a", "b"), SIDE, "knees"), tmp_path/"knee.safetensors")
-    def tell(*args): return subprocess.run([sys.executable, "-c", "from ttl_nb.cli import app; app()", *map(str, args)], capture_output=True, text=True, cwd=tmp_path, env=os.environ | dict(COLUMNS="200"))
+    def tell(*words): return ttl_nb(tmp_path, *words)
     shared = ["--target", "labels.csv", "--source", "photos=photos.safetensors", "--image-size", SIDE, "--n-train", 20, "--seeds", 1, "--colour", "learned"]
     done = tell("study", *shared, "--freezing", "head", "--epochs", 2, "--engine", "inline", "--folder", "out")
     assert done.returncode == 0, done.stderr

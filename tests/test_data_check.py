@@ -58,7 +58,7 @@ def test_knees_have_inverted_images(real_data):
 
 # Clean phantoms
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", KINDS)
 def test_clean_phantoms_are_quiet(name, seed):
     check = examine(phantom(name, IMAGES.get(name, 400), seed, SIZE))

@@ -59,15 +59,22 @@ def table(tmp_path_factory)->Path: return make_table(tmp_path_factory.mktemp("da
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(table, tmp_path_factory)->pd.DataFrame:
+def zygote(tmp_path_factory):
+    z = Zygote(tmp_path_factory.mktemp("cache"))
+    yield z
+    z.close()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(zygote, table, tmp_path_factory)->pd.DataFrame:
     folder = tmp_path_factory.mktemp("whole")/"study"
-    subprocess.run(study(table, folder, "inline"), env=ENV, check=True, stdout=subprocess.DEVNULL)
+    assert zygote.run(study(table, folder, "inline")[3:], folder) == 0, zygote.log.read_text()
     return rows(folder)
 
 
-@pytest.mark.parametrize("engine", ["inline", "processes"])
-def test_killed_study_goes_on(engine, table, uninterrupted, tmp_path):
-    folder = tmp_path/"study"
+def test_killed_study_goes_on(table, uninterrupted, tmp_path):
+    "Driver and workers at once, as when a machine goes down; studies that run in one process are killed below, at any moment."
+    engine, folder = "processes", tmp_path/"study"
     finished = kill_when_begun(study(table, folder, engine), folder)
     assert 0 < len(finished) < 10
     times = {i: (folder/"runs"/f"{i}.npz").stat().st_mtime_ns for i in finished}
@@ -95,13 +102,6 @@ def small(table:Path, folder:Path, engine:str="inline")->list[str]:
     "Words after `ttl-nb` of a study of few and short runs, with all that a study writes."
     return [*map(str, ["study", "--target", table, "--source", "none", "--freezing", "full", "--freezing", "head", "--n-train", 10, "--seeds", RUNS//2, "--epochs", 2, "--image-size", 16,
                        "--engine", engine, "--workers", 2, "--folder", folder, "--json", folder.with_suffix(".json")])]
-
-@pytest.fixture(scope="module")
-def zygote(tmp_path_factory):
-    z = Zygote(tmp_path_factory.mktemp("cache"))
-    yield z
-    z.close()
-
 
 def spoilt(folder:Path)->list[str]:
     "Files of a study that are neither whole nor plainly unfinished."

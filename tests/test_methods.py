@@ -1,5 +1,5 @@
 "Rates that are measured (Auto-RGN) and weights that are held back (L2-SP) beside every plan, schedule, backbone and start."
-import json, os, subprocess, sys
+import json
 from itertools import product
 
 import numpy as np
@@ -115,9 +115,9 @@ def test_in_a_study(domain, tmp_path):
     assert "measured before every epoch (Auto-RGN)" in page and "held back towards the source" in page and len(results.rows()) == 8
 
 
-def test_on_the_command_line(folder, tmp_path):
+def test_on_the_command_line(folder, tmp_path, ttl_nb):
     save_checkpoint(source(), tmp_path/"s.safetensors")
-    def tell(*args): return subprocess.run([sys.executable, "-c", "from ttl_nb.cli import app; app()", *map(str, args)], capture_output=True, text=True, cwd=tmp_path, env=os.environ | dict(COLUMNS="200"))
+    def tell(*words): return ttl_nb(tmp_path, *words)
     shared = ["--target", folder/"labels.csv", "--source", f"s={tmp_path/'s.safetensors'}", "--image-size", SIDE, "--n-train", 20, "--seeds", 1, "--lr-rule", "auto_rgn", "--regulariser", "l2_sp"]
     done = tell("study", *shared, "--freezing", "full", "--epochs", 2, "--engine", "inline", "--folder", "out", "--json", "rows.json")
     assert done.returncode == 0, done.stderr
@@ -144,7 +144,7 @@ def test_on_the_page():
     page.close(); again.close()
 
 
-@pytest.mark.parametrize("more", [dict(lr_rule="auto_rgn"), dict(regulariser="l2_sp")], ids=str)
+@pytest.mark.parametrize("more", [dict(lr_rule="auto_rgn"), pytest.param(dict(regulariser="l2_sp"), marks=pytest.mark.slow)], ids=str)
 def test_each_learns_on_real_images(real_data, more):
     "From simulated chests to a hospital's: the lower end of the interval is far above chance, and the loss halves."
     target = from_csv(real_data/"chest_kermany/labels.csv", name="chest")

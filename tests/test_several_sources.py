@@ -1,5 +1,5 @@
 "Several sources at once under one head: in a run, in a study, on the command line, on the page."
-import json, os, subprocess, sys
+import json, os
 from dataclasses import replace
 
 import numpy as np
@@ -244,10 +244,10 @@ def test_a_study_that_cannot_be_meant(domain, more, options, says):
 
 # The command line
 
-def test_on_the_command_line(folder, tmp_path):
+def test_on_the_command_line(folder, tmp_path, ttl_nb):
     for name,found in sources().items():
         for i,c in enumerate(found): save_checkpoint(c, tmp_path/f"{name}-{i}.safetensors")
-    def tell(*args): return subprocess.run([sys.executable, "-c", "from ttl_nb.cli import app; app()", *map(str, args)], capture_output=True, text=True, cwd=tmp_path, env=os.environ | dict(COLUMNS="200"))
+    def tell(*words): return ttl_nb(tmp_path, *words)
     own = ["--source", "left=left-*.safetensors", "--source", "right=right-*.safetensors"]
     shared = ["study", "--target", folder/"labels.csv", "--image-size", SIDE, "--n-train", 20, "--seeds", 2, "--freezing", "head", "--engine", "inline"]
     done = tell(*shared, *own, "--source", "left+right", "--combine", "stack", "--combine", "fit", "--folder", "out", "--json", "rows.json")

@@ -1,5 +1,4 @@
 "Sources that learned from the target's own images without their labels: made, told, allowed, refused, and better than random weights."
-import os, subprocess, sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,10 +49,6 @@ def domain(folder)->Domain: return from_csv(folder/"labels.csv", name="bright")
 
 @pytest.fixture(scope="module")
 def source(domain): return pretrain_simclr(domain, **QUICK)
-
-
-def ttl_nb(folder, *args):
-    return subprocess.run([sys.executable, "-c", "from ttl_nb.cli import app; app()", *map(str, args)], capture_output=True, text=True, cwd=folder, env=os.environ | dict(COLUMNS="200"))
 
 
 def test_no_copy_of_a_test_image_is_learned_from(domain, source):
@@ -119,7 +114,7 @@ def test_every_plan_starts_from_it(domain, source):
         assert all((run.initial[k] == v).all() for k,v in source.state.items())
 
 
-def test_on_the_command_line(folder, tmp_path):
+def test_on_the_command_line(folder, tmp_path, ttl_nb):
     done = ttl_nb(tmp_path, "pretrain", folder/"labels.csv", "--out", "own.safetensors", "--method", "simclr", "--seeds", 2, "--epochs", 2, "--image-size", SIDE, "--half", "--no-flip")
     assert done.returncode == 0, done.stderr
     assert "no labels read" in done.stdout and "59 training images" in done.stdout and "AUC" not in done.stdout
