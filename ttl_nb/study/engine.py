@@ -18,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Callable, Iterable
 
+import cloudpickle
 from joblib.externals.loky import ProcessPoolExecutor
 
 from ..errors import InputError, check_choice, check_number
@@ -122,11 +123,11 @@ def _leave_with(parent:int):
     while os.getppid() == parent: time.sleep(.5)
     os._exit(1)
 
-def _start_worker(prepare, driver:int):
+def _start_worker(prepare:bytes, driver:int):
     global _prepared
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with, args=(driver,), daemon=True).start() # Asked now, its parent may be another: the driver can have died meanwhile
-    _prepared = attempt(lambda *_: prepare(), None, None)
+    _prepared = attempt(lambda *_: pickle.loads(prepare)(), None, None)
 
 def _do(work, piece):
     prepared, *failed = _prepared
@@ -135,7 +136,7 @@ def _do(work, piece):
 class _Pool:
     "Processes on this machine, of which one that dies takes the others with it."
     together = True
-    def __init__(self, prepare, work, workers): self.prepare, self.work, self.workers, self.pool = prepare, work, workers, None
+    def __init__(self, prepare, work, workers): self.prepare, self.work, self.workers, self.pool = cloudpickle.dumps(prepare), work, workers, None
     def room(self)->int: return 2*self.workers
 
     def _submit(self, piece):
