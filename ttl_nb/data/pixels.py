@@ -24,14 +24,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..atomic import atomic_file, remove_parts
 from .address import is_phantom
-from .dicom import MAX_PIXELS, check_size, decoder_versions, is_dicom, named_dicom, render, split_frame
+from .dicom import BAND, MAX_PIXELS, check_size, decoder_versions, is_dicom, named_dicom, render, split_frame
 from .domain import Domain, file_digests
 from ..errors import InputError, some
 from ..stopping import poll
 
 # %% ../../nbs/data/60_pixels.ipynb #5d4ef93a
-_BAND = 4_000_000 # Pixels that are turned to grey at a time: what is needed on the way takes no memory
-
 def _grey(
     img:Image.Image, # Decoded picture of any mode
 ) -> np.ndarray:     # (H,W) float32 in [0,1]
@@ -39,7 +37,7 @@ def _grey(
     if img.mode == "F": raise InputError("it holds floating-point values, of unknown range; save it with 8 or 16 bits")
     white_is_zero = img.format == "TIFF" and img.tag_v2.get(262) == 0 # Pillow inverts only 8 bits
     grey = partial(_grey_16, inverted=white_is_zero) if img.mode.startswith("I;16") or img.mode == "I" else _grey_8
-    out, step = np.empty((img.height, img.width), np.float32), max(1, _BAND//max(1, img.width))
+    out, step = np.empty((img.height, img.width), np.float32), max(1, BAND//max(1, img.width))
     for top in range(0, img.height, step): out[top:top+step] = grey(img.crop((0, top, img.width, min(top + step, img.height))))
     return out
 
@@ -240,6 +238,13 @@ def _threads_wait(files:Sequence[str|Path]) -> bool:
     sample = files[::max(1, len(files)//16)]
     return 2*sum(map(_holds_lock, sample)) > len(sample)
 
+_SMALL = 10_000 # Bytes of a picture from which a second thread gains time
+
+def _are_small(files:Sequence[str|Path]) -> bool:
+    "Are these pictures too small for threads, by the median of sixteen?"
+    found = [f for f in files[::max(1, len(files)//16)] if os.path.isfile(f)]
+    return bool(found) and np.median([os.path.getsize(f) for f in found]) < _SMALL
+
 def _decode_into(
     out:np.ndarray,                              # (n,size,size) uint8, filled here
     files:Sequence[str|Path],                    # n files
@@ -248,6 +253,7 @@ def _decode_into(
 ) -> dict[str, str]:                             # Reasons of the files that failed
     "Decode every file into its row."
     apart = workers > 1 and len(files) >= _BESIDE and not current_process().daemon and _threads_wait(files)
+    if not apart and _are_small(files): workers = 1
     step, reasons, done = 4 if apart else 16, {}, 0
     parts = [files[i:i+step] for i in range(0, len(files), step)]
     with closing((_in_processes if apart else _in_threads)(parts, out.shape[1], workers)) as decoded:
