@@ -91,7 +91,6 @@ class StagedNet(nn.Sequential):
         until:str|None=None, # First part that is not; `None`: all to the end
     )->Tensor: # A map (N,F,h,w), or (N,F) before `linear`, or (N,C) logits
         "Apply the parts from `since` on to the one before `until`: `normalise`, the stages, `linear`; pooling belongs to none."
-        if since == "linear" and until is None: return self.linear(x)
         parts = [*list(self.named_children())[:-1], ("pool", self.head[:-1]), ("linear", self.linear)]
         names = [name for name,_ in parts]
         for _,module in parts[names.index(since):None if until is None else names.index(until)]: x = module(x)
