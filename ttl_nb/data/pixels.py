@@ -35,6 +35,8 @@ def _grey(
 ) -> np.ndarray:     # (H,W) float32 in [0,1]
     "A picture's luminance."
     if img.mode == "F": raise InputError("it holds floating-point values, of unknown range; save it with 8 or 16 bits")
+    low, high = img.getextrema() if img.mode == "I" else (0, 65535)
+    if low < 0 or high > 65535: raise InputError(f"it holds whole numbers from {low} to {high}, of unknown range; save it with 8 or 16 bits")
     white_is_zero = img.format == "TIFF" and img.tag_v2.get(262) == 0 # Pillow inverts only 8 bits
     grey = partial(_grey_16, inverted=white_is_zero) if img.mode.startswith("I;16") or img.mode == "I" else _grey_8
     out, step = np.empty((img.height, img.width), np.float32), max(1, BAND//max(1, img.width))
@@ -43,8 +45,6 @@ def _grey(
 
 def _grey_16(img:Image.Image, inverted:bool) -> np.ndarray:
     x = np.asarray(img).astype(np.int64)
-    if x.size and (x.min() < 0 or x.max() > 65535):
-        raise InputError(f"it holds whole numbers from {x.min()} to {x.max()}, of unknown range; save it with 8 or 16 bits")
     return ((65535 - x if inverted else x)/65535).astype(np.float32)
 
 def _grey_8(img:Image.Image) -> np.ndarray:
@@ -233,17 +233,19 @@ def _holds_lock(file:str|Path) -> bool:
     path = split_frame(file)[0]
     return is_phantom(file) or os.path.isfile(path) and is_dicom(path)
 
+def _sample(files:Sequence[str|Path]) -> Sequence: return files[::max(1, len(files)//16)]
+
 def _threads_wait(files:Sequence[str|Path]) -> bool:
-    "Is that so for most of these files, by a sample of sixteen?"
-    sample = files[::max(1, len(files)//16)]
-    return 2*sum(map(_holds_lock, sample)) > len(sample)
+    "Is that so for most of these files, by a sample?"
+    held = [_holds_lock(f) for f in _sample(files)]
+    return 2*sum(held) > len(held)
 
 _SMALL = 10_000 # Bytes of a picture from which a second thread gains time
 
 def _are_small(files:Sequence[str|Path]) -> bool:
-    "Are these pictures too small for threads, by the median of sixteen?"
-    found = [f for f in files[::max(1, len(files)//16)] if os.path.isfile(f)]
-    return bool(found) and np.median([os.path.getsize(f) for f in found]) < _SMALL
+    "Are these pictures too small for threads, by the median of a sample?"
+    sizes = [os.path.getsize(f) for f in _sample(files) if os.path.isfile(f)]
+    return bool(sizes) and np.median(sizes) < _SMALL
 
 def _decode_into(
     out:np.ndarray,                              # (n,size,size) uint8, filled here
